@@ -1,0 +1,61 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from avadet.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` and renames it into place when the block succeeds.
+
+    The temporary name keeps the suffix of ``path``, so that writers which choose a format by the
+    name work unchanged. When the block fails, the temporary file is removed and ``path`` is as
+    it was.
+
+    Raises:
+        UserError: the directory cannot be written or the disk is full.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}-", suffix=f".tmp{target.suffix}", dir=target.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write here: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        # mkstemp makes private files; results are ordinary ones.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"{target}: the disk is full; free some space and run again") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes ``text`` as UTF-8 in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes ``value`` as indented JSON in one step; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

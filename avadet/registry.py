@@ -1,0 +1,78 @@
+"""Names for pluggable parts."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from avadet.errors import UserError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """`` Did you mean 'x'?`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class Registry:
+    """Constructors by name.
+
+    A name registered twice is a bug and raises at import; an unknown name is the user's and
+    raises ``UserError`` with the nearest known one. ``module:function`` reaches constructors
+    outside the package without registration.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._constructors: dict[str, Callable[..., Any]] = {}
+
+    def add(self, name: str, constructor: Callable[..., Any]) -> None:
+        """Registers ``constructor`` (a function, a class or a ``functools.partial``)."""
+        if name in self._constructors:
+            raise ValueError(f"{self.kind} '{name}' is registered twice")
+        self._constructors[name] = constructor
+
+    def register(self, constructor: F) -> F:
+        """Decorator: registers a function under its own name."""
+        self.add(constructor.__name__, constructor)
+        return constructor
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The constructor called ``name``, or the one at ``module:function``.
+
+        Raises:
+            UserError: nothing has that name.
+        """
+        if ":" in name:
+            return self._import(name)
+        if name not in self._constructors:
+            known = self.names()
+            raise UserError(
+                f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}"
+            )
+        return self._constructors[name]
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that match a shell pattern, sorted."""
+        return sorted(fnmatch.filter(self._constructors, pattern))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._constructors
+
+    def _import(self, name: str) -> Callable[..., Any]:
+        module_name, _, attribute = name.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise UserError(f"{self.kind} '{name}': cannot import {module_name}: {error}") from error
+        if not hasattr(module, attribute):
+            raise UserError(f"{self.kind} '{name}': {module_name} has no '{attribute}'")
+        constructor = getattr(module, attribute)
+        if not callable(constructor):
+            raise UserError(f"{self.kind} '{name}': '{attribute}' is not callable")
+        return constructor  # type: ignore[no-any-return]
