@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,20 +39,24 @@ def px_to_norm(boxes_px: Boxes, height: int, width: int) -> Boxes:
 def clip(boxes: Boxes, height: float, width: float) -> Boxes:
     """Boxes cut to ``[0,width] x [0,height]``; (1, 1) for normalised ones."""
     upper = _like(boxes, (width, height, width, height))
+    return _clip(boxes, upper)
+
+
+def _clip(boxes: Any, upper: Any) -> Any:
     if isinstance(boxes, torch.Tensor):
         return torch.minimum(boxes.clamp(min=0), upper)
-    return np.minimum(np.maximum(boxes, 0), upper).astype(boxes.dtype)
+    return np.minimum(np.maximum(boxes, 0), upper)
 
 
 def flip(boxes: Boxes, width: float) -> Boxes:
     """Mirror images about the vertical axis of a frame of ``width``: x' = width - x."""
-    flipped = boxes[:, [2, 1, 0, 3]]
+    flipped: Any = boxes[:, [2, 1, 0, 3]]
     return flipped * _like(boxes, (-1, 1, -1, 1)) + _like(boxes, (width, 0, width, 0))
 
 
 def area(boxes: Boxes) -> Boxes:
     """(N,) areas; inverted boxes have area 0."""
-    sides = boxes[:, 2:] - boxes[:, :2]
+    sides: Any = boxes[:, 2:] - boxes[:, :2]
     if isinstance(sides, torch.Tensor):
         return sides.clamp(min=0).prod(1)
     return np.maximum(sides, 0).prod(1)
@@ -66,6 +70,10 @@ def iou(a: Boxes, b: Boxes) -> Boxes:
         inner = (bottom_right - top_left).clamp(min=0).prod(2)
         union = area(a)[:, None] + area(b)[None] - inner
         return torch.where(union > 0, inner / union.clamp(min=1e-12), torch.zeros_like(inner))
+    return _iou_numpy(a, b)
+
+
+def _iou_numpy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     inner = np.maximum(bottom_right - top_left, 0).prod(2)

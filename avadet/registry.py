@@ -69,10 +69,12 @@ class Registry:
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
-            raise UserError(f"{self.kind} '{name}': cannot import {module_name}: {error}") from error
+            raise UserError(
+                f"{self.kind} '{name}': cannot import {module_name}: {error}"
+            ) from error
         if not hasattr(module, attribute):
             raise UserError(f"{self.kind} '{name}': {module_name} has no '{attribute}'")
         constructor = getattr(module, attribute)
         if not callable(constructor):
             raise UserError(f"{self.kind} '{name}': '{attribute}' is not callable")
-        return constructor  # type: ignore[no-any-return]
+        return constructor

@@ -1,0 +1,7 @@
+"""``python -m avadet``."""
+
+import sys
+
+from avadet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,28 @@
+"""Configuration of a run: a frozen typed tree, read from strict YAML."""
+
+from avadet.config.load import dump, find_config, load_config, parse_overrides
+from avadet.config.schema import (
+    Component,
+    DataConfig,
+    EvalConfig,
+    InitConfig,
+    ModelConfig,
+    PreprocessingConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "Component",
+    "DataConfig",
+    "EvalConfig",
+    "InitConfig",
+    "ModelConfig",
+    "PreprocessingConfig",
+    "RunConfig",
+    "TrainConfig",
+    "dump",
+    "find_config",
+    "load_config",
+    "parse_overrides",
+]

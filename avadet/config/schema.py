@@ -1,0 +1,227 @@
+"""The typed tree of a run. Plain data; ``build.py`` alone turns it into objects.
+
+Times are seconds of the source movie, sides are pixels, lists ``[low, high]`` are inclusive.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(BaseModel):
+    """A pluggable part: ``{name: slowfast_r50, alpha: 4}``, every other key an argument."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    args: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value, "args": {}}
+        if isinstance(value, dict) and set(value) != {"name", "args"}:
+            return {
+                **({"name": value["name"]} if "name" in value else {}),
+                "args": {key: item for key, item in value.items() if key != "name"},
+            }
+        return value
+
+    @model_serializer
+    def _flatten(self) -> dict[str, Any]:
+        return {"name": self.name, **self.args}
+
+
+class InitConfig(_Node):
+    """Where the weights come from before training.
+
+    ``file``: any checkpoint ``avadet convert --inspect`` understands; ``zoo``: a name from
+    ``avadet zoo list``; ``inflate``: a 2D ImageNet ResNet checkpoint; ``bundled``: a file that
+    the package carries.
+    """
+
+    source: Literal["none", "file", "zoo", "inflate", "bundled"] = "none"
+    path: str | None = None
+    name: str | None = None
+    arch: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> InitConfig:
+        wanted = {"file": "path", "inflate": "path", "zoo": "name", "bundled": "name"}
+        key = wanted.get(self.source)
+        if key and getattr(self, key) is None:
+            raise ValueError(f"source '{self.source}' needs '{key}'")
+        return self
+
+
+class PreprocessingConfig(_Node):
+    """How pixels 0..1 are normalised (PySlowFast's values by default)."""
+
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+
+class ModelConfig(_Node):
+    """The network: backbone and head, or a person detector."""
+
+    backbone: Component | None = None
+    head: Component = Component(name="roi")
+    detector: Component | None = None
+    init: InitConfig = InitConfig()
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    norm: Literal["batch", "frozen", "sync"] = "batch"
+
+
+class DataConfig(_Node):
+    """The data set and how clips are cut from it.
+
+    Attributes:
+        movies: folder of movie files, ``<video>.<mp4|mkv|webm|...>``; or of frame folders.
+        reader: ``movies``, or ``frames`` for extracted frames.
+        label_map: class list the model is trained on (all 80 of AVA, or your own).
+        train_proposals, val_proposals: person boxes in AVA's CSV format; without the latter the
+            ground-truth boxes are scored and the result says so.
+        train_clips, val_clips: CSVs of ``path,label`` for clip classification, beside
+            ``classes``, one name a line.
+        movie_start: second of the source movie at which the file's first frame lies: 0 for whole
+            movies, 900 for the 15-minute cuts.
+        first_second, last_second, keyframe_rate: which keyframes there are.
+        proposal_score_threshold: person boxes below it are dropped, in training and in test.
+        train_short_side: range of the jittered short side; crop: side of the square crop, or null
+            for the whole frame.
+        missing_movies: ``error``, or ``skip`` with a count.
+        cache: decode every movie once and keep the frames in memory at the test size; for
+            small data sets.
+    """
+
+    movies: str = ""
+    reader: Literal["movies", "frames"] = "movies"
+    frame_lists: list[str] = []
+    label_map: str = ""
+    train_groundtruth: str = ""
+    train_proposals: str | None = None
+    train_excluded: str | None = None
+    val_groundtruth: str = ""
+    val_proposals: str | None = None
+    val_excluded: str | None = None
+    train_clips: str = ""
+    val_clips: str = ""
+    classes: str = ""
+
+    num_frames: Positive = 32
+    frame_stride: Positive = 2
+    fps: Annotated[float, Field(gt=0)] = 30.0
+    movie_start: float = 0.0
+    first_second: float = 902
+    last_second: float = 1798
+    keyframe_rate: Annotated[float, Field(gt=0)] = 1.0
+    proposal_score_threshold: float = 0.8
+    proposal_iou: Fraction = 0.9
+
+    train_short_side: tuple[Positive, Positive] = (256, 320)
+    short_side_sampling: Literal["inverse", "uniform"] = "inverse"
+    crop: Positive | None = 224
+    test_short_side: Positive = 256
+    flip: Fraction = 0.5
+    color: bool = False
+    balance: bool = False
+    missing_movies: Literal["error", "skip"] = "error"
+    cache: bool = False
+    workers: Annotated[int, Field(ge=0)] = 4
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataConfig:
+        low, high = self.train_short_side
+        if low > high:
+            raise ValueError(f"train_short_side: [{low}, {high}] is not [low, high]")
+        if self.crop is not None and self.crop > low:
+            raise ValueError(f"crop {self.crop} does not fit in the smallest short side {low}")
+        if self.last_second < self.first_second:
+            raise ValueError("last_second lies before first_second")
+        return self
+
+
+class TrainConfig(_Node):
+    """Optimisation. Batch size is the number of clips in one optimiser step, over all processes
+    and accumulated steps."""
+
+    epochs: Annotated[float, Field(gt=0)] = 20
+    batch_size: Positive = 64
+    accumulate: Positive = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 1e-7
+    norm_weight_decay: NonNegative = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    steps: list[NonNegative] = []
+    factors: list[NonNegative] = []
+    final_lr: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0
+    warmup_lr: NonNegative = 0.0
+    loss: Component = Component(name="bce")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precise_bn_batches: Annotated[int, Field(ge=0)] = 0
+    eval_every: NonNegative = 1.0
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
+    keep_checkpoints: Positive = 2
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_steps: Positive | None = None
+
+    @model_validator(mode="after")
+    def _schedule(self) -> TrainConfig:
+        if self.schedule == "step" and len(self.steps) != len(self.factors):
+            raise ValueError(
+                f"steps ({len(self.steps)}) and factors ({len(self.factors)}) differ in length"
+            )
+        return self
+
+
+class EvalConfig(_Node):
+    """Scoring. ``label_map`` names the classes that count (60 on AVA); empty means all."""
+
+    label_map: str = ""
+    protocol: Literal["official", "head", "r2019", "r2018", "pyslowfast", "mmaction2"] = "official"
+    batch_size: Positive = 1
+    temporal_views: Positive = 10
+    spatial_crops: Literal[1, 3] = 3
+    flip: bool = False
+
+
+class RunConfig(_Node):
+    """One run: what ``avadet train`` and ``avadet eval`` work from."""
+
+    task: Literal["ava", "clips", "persons"] = "ava"
+    out: str = "runs/default"
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    checkpoint: str | None = None
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _parts(self) -> RunConfig:
+        if self.task == "persons":
+            if self.model.detector is None:
+                raise ValueError("task 'persons' needs model.detector")
+        elif self.model.backbone is None:
+            raise ValueError(f"task '{self.task}' needs model.backbone")
+        return self
