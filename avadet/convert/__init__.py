@@ -1,0 +1,1 @@
+"""Everybody's weights: reading, recognising and converting them."""
