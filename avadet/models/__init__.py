@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, the two complete models, losses, weights and costs."""

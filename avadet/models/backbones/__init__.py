@@ -1,0 +1,39 @@
+"""All backbones by name.
+
+A backbone is a module with ``forward(video (B,3,T,H,W) or a tuple of ready pathway clips) ->
+tuple of maps (B,C_p,T_p,H_p,W_p)``, ``out_channels`` (one per map) and ``strides`` (pixels per cell
+of each map). Every constructor takes plain keyword arguments.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from avadet.models.backbones.csn import csn
+from avadet.models.backbones.resnet3d_members import c2d, fast, i3d, slow
+from avadet.models.backbones.slowfast import SlowFast
+from avadet.registry import Registry
+
+BACKBONES = Registry("backbone")
+
+for _depth in (50, 101):
+    BACKBONES.add(f"c2d_r{_depth}", partial(c2d, depth=_depth))
+    BACKBONES.add(f"i3d_r{_depth}", partial(i3d, depth=_depth))
+    BACKBONES.add(f"slow_r{_depth}", partial(slow, depth=_depth))
+    BACKBONES.add(f"fast_r{_depth}", partial(fast, depth=_depth))
+for _depth in (50, 101, 152):
+    BACKBONES.add(f"ir_csn_{_depth}", partial(csn, interaction="ir", depth=_depth))
+    BACKBONES.add(f"ip_csn_{_depth}", partial(csn, interaction="ip", depth=_depth))
+
+# T x tau of the Slow pathway: alpha is 8 for 4x16 and 4 for 8x8 and 16x8; the public R50 weights
+# fuse with kernel 7 (4x16: 5), the R101 weights with kernel 5.
+BACKBONES.add("slowfast_r50", partial(SlowFast, depth=50))
+BACKBONES.add("slowfast_r101", partial(SlowFast, depth=101, fusion_kernel=5))
+BACKBONES.add("slowfast_r50_4x16", partial(SlowFast, depth=50, alpha=8, fusion_kernel=5))
+BACKBONES.add("slowfast_r50_8x8", partial(SlowFast, depth=50, alpha=4, fusion_kernel=7))
+BACKBONES.add("slowfast_r50_16x8", partial(SlowFast, depth=50, alpha=4, fusion_kernel=7))
+BACKBONES.add("slowfast_r101_8x8", partial(SlowFast, depth=101, alpha=4, fusion_kernel=5))
+BACKBONES.add(
+    "slowfast_r101_16x8",
+    partial(SlowFast, depth=101, alpha=4, fusion_kernel=5, res4_temporal_blocks=6),
+)

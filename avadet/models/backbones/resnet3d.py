@@ -1,0 +1,276 @@
+"""Residual networks over video: C2D, I3D, Slow-only and Fast-only in one class.
+
+The members differ by temporal kernels, by strides and by the conv maker of their 3x3 layer
+(depthwise for CSN in ``csn.py``; factorised ones can follow). Sources: Non-local Networks (CVPR
+2018) table 1 for C2D and I3D, SlowFast (ICCV 2019) table 1 for Slow and Fast.
+
+Parameter names, regular over all members::
+
+    stem.conv.weight                    stem.norm.*
+    res{2..5}.blocks.{i}.a.conv.weight  res{2..5}.blocks.{i}.a.norm.*       (a: kt x 1 x 1)
+    res{2..5}.blocks.{i}.b.conv.*       res{2..5}.blocks.{i}.b.norm.*       (b: 1 x 3 x 3)
+    res{2..5}.blocks.{i}.c.conv.weight  res{2..5}.blocks.{i}.c.norm.*       (c: 1 x 1 x 1)
+    res{2..5}.blocks.{i}.shortcut.{conv.weight,norm.*}                      (first blocks only)
+    res{2..5}.non_local.{i}.{theta,phi,g,out}.{weight,bias}, .norm.*        (after block i)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avadet.errors import UserError
+from avadet.models.backbones.non_local import NonLocal, NonLocalSpec
+from avadet.models.layers import (
+    ConvMaker,
+    ConvNorm,
+    ConvSpec,
+    NormMaker,
+    Triple,
+    batch_norm,
+    init_convolutions,
+    plain_conv,
+    take_frames,
+)
+
+DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+STAGES = ("res2", "res3", "res4", "res5")
+EXPANSION = 4
+
+# Temporal kernels of a stage's blocks, repeated over the blocks.
+C2D_KERNELS = ((1,), (1,), (1,), (1,))
+I3D_KERNELS = ((3,), (3, 1), (3, 1), (1, 3))
+SLOW_KERNELS = ((1,), (1,), (3,), (3,))
+FULL_KERNELS = ((3,), (3,), (3,), (3,))
+
+# Spatial strides of res2..res5 and dilations of their 3x3 layers for each total stride.
+_LAYOUTS = {
+    32: ((1, 2, 2, 2), (1, 1, 1, 1)),
+    16: ((1, 2, 2, 1), (1, 1, 1, 2)),
+    8: ((1, 2, 1, 1), (1, 1, 2, 4)),
+}
+
+
+def stage_depths(depth: int, depths: Sequence[int] | None) -> tuple[int, ...]:
+    """Blocks per stage: ``depths`` where given, else those of a ResNet of ``depth`` layers.
+
+    Raises:
+        UserError: ``depth`` is not 50, 101 or 152, or ``depths`` are not four.
+    """
+    if depths is not None:
+        if len(depths) != 4 or min(depths) < 1:
+            raise UserError(f"depths: {list(depths)} must be four counts of at least 1")
+        return tuple(depths)
+    if depth not in DEPTHS:
+        raise UserError(f"depth: {depth} is not one of {sorted(DEPTHS)}; or give depths")
+    return DEPTHS[depth]
+
+
+def spatial_layout(output_stride: int, dilate: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Strides and dilations of res2..res5.
+
+    Args:
+        output_stride: pixels per cell of the last map: 32 (classification), 16 (AVA) or 8.
+        dilate: whether the stages that lose their stride dilate instead (PySlowFast and
+            PyTorchVideo do, MMAction2 does not).
+
+    Raises:
+        UserError: any other ``output_stride``.
+    """
+    if output_stride not in _LAYOUTS:
+        raise UserError(f"output_stride: {output_stride} is not one of 8, 16, 32")
+    strides, dilations = _LAYOUTS[output_stride]
+    return strides, dilations if dilate else (1, 1, 1, 1)
+
+
+class Bottleneck(nn.Module):
+    """kt x 1 x 1, then 3 x 3 with the strides, then 1 x 1 x 1, around a shortcut.
+
+    ``temporal_at`` says which layer has the temporal kernel: "a" (SlowFast family) or "b" (CSN,
+    R3D family).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner: int,
+        out_channels: int,
+        temporal_kernel: int,
+        stride: Triple,
+        dilation: int,
+        temporal_at: str,
+        conv_maker: ConvMaker,
+        norm: NormMaker,
+        stage: int,
+        block: int,
+    ) -> None:
+        super().__init__()
+        at_a, at_b = (temporal_kernel, 1) if temporal_at == "a" else (1, temporal_kernel)
+        middle = ConvSpec(inner, inner, (at_b, 3, 3), stride, dilation, norm, stage, block)
+        self.a = ConvNorm(plain_conv(ConvSpec(in_channels, inner, (at_a, 1, 1))), norm(inner))
+        self.b = ConvNorm(conv_maker(middle), norm(inner))
+        self.c = ConvNorm(plain_conv(ConvSpec(inner, out_channels, (1, 1, 1))), norm(out_channels))
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels or stride != (1, 1, 1):
+            projection = plain_conv(ConvSpec(in_channels, out_channels, (1, 1, 1), stride))
+            self.shortcut = ConvNorm(projection, norm(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.a(x), inplace=True)
+        y = F.relu(self.b(y), inplace=True)
+        y = self.c(y)
+        y = y + self.shortcut(x)
+        return F.relu(y, inplace=True)
+
+
+class ResStage(nn.Module):
+    """Blocks in a row, some of them followed by a non-local block."""
+
+    def __init__(self, blocks: Sequence[nn.Module], non_local: Mapping[int, nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.non_local = nn.ModuleDict({str(i): non_local[i] for i in sorted(non_local)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if str(i) in self.non_local:
+                x = self.non_local[str(i)](x)
+        return x
+
+
+class Stem(ConvNorm):
+    """Convolution, norm, ReLU, max pool 1x3x3 with stride 2 in space: spatial stride 4 in all."""
+
+    def __init__(
+        self, width: int, kernel: Triple, norm: NormMaker, conv_stride_t: int, pool_stride_t: int
+    ) -> None:
+        spec = ConvSpec(3, width, kernel, (conv_stride_t, 2, 2))
+        super().__init__(plain_conv(spec), norm(width))
+        self.pool = nn.MaxPool3d((1, 3, 3), stride=(pool_stride_t, 2, 2), padding=(0, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # bfloat16 weight gradients of convolutions over 3 channels come out wrong, or NaN,
+            # on some CPUs; the stem is cheap there.
+            with torch.autocast("cpu", enabled=False):
+                x = super().forward(x.float())
+        else:
+            x = super().forward(x)
+        return self.pool(F.relu(x, inplace=True))
+
+
+class ResNet3D(nn.Module):
+    """One pathway: a stem and four residual stages.
+
+    Args:
+        depths: blocks of res2..res5.
+        width: channels of the stem and inner channels of res2; the last map has 32 times as many.
+        stem_kernel: (t,h,w) of the first convolution.
+        stem_strides_t: temporal strides of the stem's convolution and pool.
+        temporal_kernels: per stage, the kernels of its blocks, repeated over them.
+        temporal_blocks: per stage, how many first blocks may have temporal kernels; the rest get 1.
+        temporal_at: the layer that has it, "a" or "b".
+        temporal_strides: of res2..res5.
+        res2_pool_t: temporal max pool after res2, 2 in C2D and I3D.
+        output_stride, dilate: see ``spatial_layout``.
+        conv_maker: makes the 3x3 layer of each block.
+        non_local: see ``NonLocalSpec``.
+        lateral_channels: what another pathway adds to the input of res2..res5.
+        alpha, frame_sampling: frames of the clip that are looked at, see ``slow_frames``.
+        norm_eps, norm_momentum: of every batch norm.
+        zero_init: each block starts as the identity (last norm's weight 0).
+
+    Attributes:
+        out_channels, strides: of the maps, one each; the protocol of all backbones.
+
+    Shape: (B,3,T,H,W), or a tuple holding one clip whose frames are already chosen, to
+    ((B,C,T',H/stride,W/stride),).
+    """
+
+    def __init__(
+        self,
+        *,
+        depths: Sequence[int] = DEPTHS[50],
+        width: int = 64,
+        stem_kernel: Sequence[int] = (1, 7, 7),
+        stem_strides_t: Sequence[int] = (1, 1),
+        temporal_kernels: Sequence[Sequence[int]] = SLOW_KERNELS,
+        temporal_blocks: Sequence[int | None] = (None, None, None, None),
+        temporal_at: str = "a",
+        temporal_strides: Sequence[int] = (1, 1, 1, 1),
+        res2_pool_t: int = 1,
+        output_stride: int = 32,
+        dilate: bool = True,
+        conv_maker: ConvMaker = plain_conv,
+        non_local: NonLocalSpec | Mapping[str, Any] | None = None,
+        lateral_channels: Sequence[int] = (0, 0, 0, 0),
+        alpha: int = 1,
+        frame_sampling: str = "linspace",
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+        zero_init: bool = True,
+    ) -> None:
+        super().__init__()
+        norm = batch_norm(norm_eps, norm_momentum)
+        spec = NonLocalSpec.of(non_local)
+        for name, places in spec.places.items():
+            if name not in STAGES or not all(0 <= i < depths[STAGES.index(name)] for i in places):
+                raise UserError(f"non_local.places: there is no {name} with blocks {list(places)}")
+        strides, dilations = spatial_layout(output_stride, dilate)
+        t, h, w = stem_kernel
+        self.stem = Stem(width, (t, h, w), norm, *stem_strides_t)
+        channels = width
+        for s, name in enumerate(STAGES):
+            inner = width * 2**s
+            out = inner * EXPANSION
+            limit = depths[s] if temporal_blocks[s] is None else temporal_blocks[s]
+            blocks = [
+                Bottleneck(
+                    channels + lateral_channels[s] if i == 0 else out,
+                    inner,
+                    out,
+                    temporal_kernels[s][i % len(temporal_kernels[s])] if i < limit else 1,
+                    (temporal_strides[s], strides[s], strides[s]) if i == 0 else (1, 1, 1),
+                    dilations[s],
+                    temporal_at,
+                    conv_maker,
+                    norm,
+                    s + 2,
+                    i,
+                )
+                for i in range(depths[s])
+            ]
+            attention = {i: NonLocal(out, out // 2, spec, norm) for i in spec.places.get(name, ())}
+            setattr(self, name, ResStage(blocks, attention))
+            channels = out
+        pool = (res2_pool_t, 1, 1)
+        self.res2_pool = nn.MaxPool3d(pool, stride=pool) if res2_pool_t > 1 else nn.Identity()
+        self.alpha = alpha
+        self.frame_sampling = frame_sampling
+        self.out_channels = (channels,)
+        self.strides = (output_stride,)
+        init_convolutions(self)
+        if zero_init:
+            zero_last_norms(self)
+
+    def forward(self, video: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if isinstance(video, Tensor):
+            x = take_frames(video, self.alpha, self.frame_sampling)
+        else:
+            (x,) = video
+        x = self.res2_pool(self.res2(self.stem(x)))
+        return (self.res5(self.res4(self.res3(x))),)
+
+
+def zero_last_norms(network: nn.Module) -> None:
+    """Sets the weight of each residual branch's last norm to 0 (Goyal et al., 2017, 5.1)."""
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.c.norm.weight)
+        elif isinstance(module, NonLocal):
+            nn.init.zeros_(module.norm.weight)

@@ -1,0 +1,171 @@
+"""Heads: from a backbone's maps to logits of classes.
+
+Parameter names: ``projection.{weight,bias}``, and ``hidden.{weight,bias}`` of the MLP.
+Logits are never activated here, but for ``PoolHead.fully_convolutional``, which must average
+probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avadet.errors import UserError
+from avadet.models.layers import init_linear
+from avadet.models.roi import align_regions, batch_index
+from avadet.registry import Registry
+
+HEADS = Registry("head")
+TEMPORAL_POOLS = ("avg", "max")
+
+
+def _total(in_channels: int | Sequence[int]) -> int:
+    return in_channels if isinstance(in_channels, int) else sum(in_channels)
+
+
+def activate(logits: Tensor, activation: str) -> Tensor:
+    """Probabilities in float32: "sigmoid" per class, or "softmax" over the last axis.
+
+    Raises:
+        UserError: another ``activation``.
+    """
+    if activation == "sigmoid":
+        return logits.float().sigmoid()
+    if activation == "softmax":
+        return logits.float().softmax(-1)
+    raise UserError(f"activation: '{activation}' is neither 'sigmoid' nor 'softmax'")
+
+
+class PoolHead(nn.Module):
+    """Classification: global mean of each map, concatenation, dropout, one linear layer.
+
+    Args:
+        in_channels: of the maps together, or one number per map.
+        num_classes: K.
+        dropout: probability.
+        window: cells per side of the maps at the training crop (7 for 224 pixels at stride 32);
+            ``fully_convolutional`` slides a window of this size over larger maps.
+        init_std: of the linear layer's weights.
+
+    Shape: tuple of (B,C_p,T_p,H_p,W_p) -> (B,K).
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        num_classes: int,
+        *,
+        dropout: float = 0.5,
+        window: int | None = None,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.in_channels = _total(in_channels)
+        self.num_classes = num_classes
+        self.window = window
+        self.dropout = nn.Dropout(dropout)
+        self.projection = init_linear(nn.Linear(self.in_channels, num_classes), init_std)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        pooled = torch.cat([each.mean((2, 3, 4)) for each in maps], 1)  # (B,C)
+        return self.projection(self.dropout(pooled))
+
+    def fully_convolutional(self, maps: Sequence[Tensor], activation: str = "softmax") -> Tensor:
+        """Probabilities as the public ResNet weights are tested: one per window, then their mean.
+
+        Each window covers all frames and ``window`` x ``window`` cells; without a ``window``,
+        or on maps no larger, this is the activation of ``forward``'s logits.
+
+        Shape: tuple of (B,C_p,T_p,H_p,W_p) -> (B,K) float32.
+        """
+        pooled = []
+        for each in maps:
+            t, h, w = each.shape[2:]
+            side = self.window or max(h, w)
+            pooled.append(F.avg_pool3d(each, (t, min(side, h), min(side, w)), stride=1))
+        cells = torch.cat(pooled, 1).permute(0, 2, 3, 4, 1)  # (B,1,h,w,C)
+        return activate(self.projection(cells), activation).mean((1, 2, 3))
+
+
+class RoIHead(nn.Module):
+    """Detection: each map pooled over time, RoIAlign per box, spatial max, a linear layer or MLP.
+
+    Args:
+        in_channels: of the maps together, or one number per map.
+        num_classes: K.
+        resolution: cells per side of RoIAlign, 7 (PySlowFast) or 8 (MMAction2).
+        stride: pixels per cell of the maps: one number, or one per map.
+        aligned: see ``roi.align_regions``.
+        temporal_pool: "avg" or "max" over the frames of each map.
+        context: appends what the whole clip's map gives (average-pooled to the resolution, then
+            spatial max): doubles the features (MMAction2's ``with_global``).
+        mlp_hidden: units of a hidden layer with ReLU in front of the linear layer; None for none.
+        dropout: probability, before the (first) linear layer.
+        init_std: of the linear layers' weights.
+
+    Shape: tuple of (B,C_p,T_p,H_p,W_p), boxes -> (sum N_i, K); boxes are B tensors (N_i,4), xyxy
+    in pixels of the clip.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        num_classes: int,
+        *,
+        resolution: int = 7,
+        stride: float | Sequence[float] = 16,
+        aligned: bool = True,
+        temporal_pool: str = "avg",
+        context: bool = False,
+        mlp_hidden: int | None = None,
+        dropout: float = 0.5,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if temporal_pool not in TEMPORAL_POOLS:
+            raise UserError(f"temporal_pool: '{temporal_pool}' is not one of avg, max")
+        self.in_channels = _total(in_channels)
+        self.num_classes = num_classes
+        self.resolution = resolution
+        self.stride = stride
+        self.aligned = aligned
+        self.temporal_pool = temporal_pool
+        self.context = context
+        self.dropout = nn.Dropout(dropout)
+        width = self.in_channels * (2 if context else 1)
+        self.hidden: nn.Linear | None = None
+        if mlp_hidden is not None:
+            self.hidden = init_linear(nn.Linear(width, mlp_hidden), init_std)
+            width = mlp_hidden
+        self.projection = init_linear(nn.Linear(width, num_classes), init_std)
+
+    def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        x = self.dropout(self.features(maps, boxes))
+        if self.hidden is not None:
+            x = F.relu(self.hidden(x))
+        return self.projection(x)
+
+    def features(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """What is known of each box before the last layers; a long-term bank stores these.
+
+        Shape: -> (sum N_i, C), or (sum N_i, 2C) with context, float32.
+        """
+        strides = [self.stride] * len(maps) if isinstance(self.stride, int | float) else self.stride
+        persons, scenes = [], []
+        for each, stride in zip(maps, strides, strict=True):
+            flat = each.mean(2) if self.temporal_pool == "avg" else each.amax(2)  # (B,C,H,W)
+            regions = align_regions(
+                flat, boxes, stride=stride, resolution=self.resolution, aligned=self.aligned
+            )
+            persons.append(regions.amax((2, 3)))
+            if self.context:
+                scene = F.adaptive_avg_pool2d(flat.float(), self.resolution).amax((2, 3))
+                scenes.append(scene[batch_index(boxes, scene.device)])
+        return torch.cat(persons + scenes, 1)
+
+
+HEADS.add("pool", PoolHead)
+HEADS.add("roi", RoIHead)

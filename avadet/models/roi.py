@@ -1,0 +1,48 @@
+"""RoIAlign on the pooled maps of a video backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+
+def align_regions(
+    x: Tensor, boxes: Sequence[Tensor], *, stride: float, resolution: int, aligned: bool
+) -> Tensor:
+    """Features of every box, bilinear samples averaged per cell (as many as the cell's size asks).
+
+    Computed in float32 even under autocast: in bfloat16 box coordinates are wrong by whole pixels.
+
+    Args:
+        x: (B,C,H,W).
+        boxes: B tensors (N_i,4), xyxy in pixels of the clip; N_i may be 0.
+        stride: pixels per cell of ``x``.
+        resolution: cells per side of the result.
+        aligned: True shifts by half a cell, so that a pixel's centre is at +0.5 (Detectron2's
+            ``ROIAlignV2``); False for weights trained without.
+
+    Raises:
+        ValueError: the number of box tensors is not B.
+
+    Shape: -> (sum N_i, C, resolution, resolution) float32.
+    """
+    if len(boxes) != len(x):
+        raise ValueError(f"{len(x)} clips but boxes for {len(boxes)}")
+    with torch.autocast(x.device.type, enabled=False):
+        return roi_align(
+            x.float(),
+            [each.to(x.device, torch.float32) for each in boxes],
+            output_size=resolution,
+            spatial_scale=1.0 / stride,
+            sampling_ratio=0,
+            aligned=aligned,
+        )
+
+
+def batch_index(boxes: Sequence[Tensor], device: torch.device) -> Tensor:
+    """(sum N_i,) int64: the clip that each box belongs to."""
+    counts = torch.tensor([len(each) for each in boxes], device=device)
+    return torch.repeat_interleave(torch.arange(len(boxes), device=device), counts)
