@@ -1,0 +1,89 @@
+"""From a decoded frame to an RGB array: scaled in libswscale, then turned upright."""
+
+from __future__ import annotations
+
+import math
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) with the short side brought to ``short_side``; the long side is floored.
+
+    The floor is PySlowFast's, so that boxes and maps have the published sizes.
+    """
+    if height <= width:
+        return short_side, max(short_side, math.floor(width / height * short_side))
+    return max(short_side, math.floor(height / width * short_side)), short_side
+
+
+def output_size(
+    height: int, width: int, short_side: int | None, size: tuple[int, int] | None
+) -> tuple[int, int]:
+    """(height, width) of the picture asked for.
+
+    Raises:
+        ValueError: both ``short_side`` and ``size`` are given, or one is below 1.
+    """
+    if short_side is not None and size is not None:
+        raise ValueError("give short_side or size, not both")
+    wanted = scaled_size(height, width, short_side) if short_side is not None else size
+    if wanted is None:
+        return height, width
+    if min(wanted) < 1:
+        raise ValueError(f"frames of height and width {wanted} cannot be made")
+    return int(wanted[0]), int(wanted[1])
+
+
+def quarter_turns(frame: av.VideoFrame) -> int:
+    """How often the picture must be turned by 90 degrees counter-clockwise to stand upright."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4
+
+
+def display_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """(height, width) as displayed. Pixels count: the sample aspect ratio is not applied."""
+    if quarter_turns(frame) % 2:
+        return frame.width, frame.height
+    return frame.height, frame.width
+
+
+class FrameScaler:
+    """Turns the frames of one movie into arrays of one size.
+
+    Args:
+        short_side: scales the short side to this, keeping the shape.
+        size: (height, width) to scale to. Neither: the size of the first frame.
+    """
+
+    def __init__(self, short_side: int | None = None, size: tuple[int, int] | None = None) -> None:
+        self._short_side = short_side
+        self._wanted = size
+        self._size: tuple[int, int] | None = None
+        self._reformatter = VideoReformatter()
+        self._arguments: dict[str, object] = {"threads": 1}
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """Shape: (H,W,3) uint8 RGB, as displayed.
+
+        All frames come out in the size of the first, also where the movie changes its size.
+        """
+        if self._size is None:
+            self._size = output_size(*display_size(frame), self._short_side, self._wanted)
+        turns = quarter_turns(frame)
+        height, width = self._size[::-1] if turns % 2 else self._size
+        picture = self._convert(frame, height, width).to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+    def _convert(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+        try:
+            return self._reformatter.reformat(
+                frame, width=width, height=height, format="rgb24", **self._arguments
+            )
+        except TypeError:
+            # Older PyAV always scales in one thread and has no such argument.
+            if not self._arguments:
+                raise
+            self._arguments = {}
+            return self._convert(frame, height, width)
