@@ -1,0 +1,96 @@
+"""What a network expects of its clips: how many frames, how far apart, how pixels are scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avadet.errors import UserError
+
+CHANNEL_ORDERS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Facts that belong to weights.
+
+    Attributes:
+        num_frames: T, of the fastest pathway.
+        frame_stride: between frames, on the grid of ``fps``.
+        test_short_side: pixels of the shorter side at test time.
+        mean, std: per channel in the order fed, of pixels in [0,1].
+        channel_order: "rgb", or "bgr" for weights trained so.
+        fps: of the grid; 30 for all public weights.
+    """
+
+    num_frames: int
+    frame_stride: int
+    test_short_side: int = 256
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    channel_order: str = "rgb"
+    fps: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "frame_stride", "test_short_side"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"preprocessing.{name}: {value!r} must be an integer of at least 1")
+        for name in ("mean", "std"):
+            values = tuple(float(value) for value in getattr(self, name))
+            if len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise UserError(f"preprocessing.{name}: {values} must be three numbers, std > 0")
+            object.__setattr__(self, name, values)
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise UserError(
+                f"preprocessing.channel_order: '{self.channel_order}' is not rgb or bgr"
+            )
+        if self.fps <= 0:
+            raise UserError(f"preprocessing.fps: {self.fps} must be positive")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        values = asdict(self)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            UserError: unknown or missing keys, or values that make no sense.
+        """
+        unknown = set(values) - {each.name for each in fields(cls)}
+        if unknown:
+            raise UserError(f"preprocessing: unknown keys {sorted(unknown)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(f"preprocessing: {error}") from error
+
+
+def normalize(video: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pixels to what the network was trained on: (x / 255 - mean) / std.
+
+    Args:
+        video: (B,3,T,H,W) or (3,T,H,W), RGB, values 0..255, uint8 or floating point.
+        preprocessing: the network's.
+
+    Returns:
+        float32 of the same shape, on the same device and in the same memory format; channels
+        reversed where the network wants BGR.
+    """
+    axis = video.ndim - 4
+    if axis not in (0, 1) or video.shape[axis] != 3:
+        raise ValueError(f"video must be (B,3,T,H,W) or (3,T,H,W): {tuple(video.shape)}")
+    if preprocessing.channel_order == "bgr":
+        video = video.flip(axis)
+    # The result is always a new tensor, so that the arithmetic can run in place.
+    x = video.to(torch.float32, copy=True)
+    mean = torch.tensor(preprocessing.mean, device=x.device).view(3, 1, 1, 1)
+    std = torch.tensor(preprocessing.std, device=x.device).view(3, 1, 1, 1)
+    return x.div_(255.0).sub_(mean).div_(std)
