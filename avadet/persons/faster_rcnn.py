@@ -244,3 +244,69 @@ def faster_rcnn_r50_dc5(
         top=top,
     )
     return _single_map(5, 2048, head, backbone)
+
+
+TINY_PIXELS = ImagePreprocessing(
+    short_side=112,
+    max_side=224,
+    mean=(114.0, 114.0, 114.0),
+    std=(58.0, 58.0, 58.0),
+    channel_order="rgb",
+    divisor=32,
+)
+
+
+@PERSON_MODELS.register
+def faster_rcnn_tiny(
+    num_classes: int = 1,
+    width: int = 32,
+    blocks: Sequence[int] = (1, 1, 2, 2),
+    pyramid_channels: int = 64,
+    hidden: int = 256,
+    anchor_sizes: Sequence[Sequence[float]] = ((20.0, 28.0), (40.0, 56.0), (80.0, 112.0)),
+    aspect_ratios: Sequence[float] = (1.0, 1.7, 2.9),
+    canonical_size: float = 56.0,
+    top: int = 20,
+) -> FasterRCNN:
+    """A narrow basic-block ResNet with a pyramid at strides 8, 16, 32, for pictures of 100-200 px.
+
+    About two million parameters. Anchors are upright, as people are, and two sizes stand on each
+    level, so that people between a fifth and all of the picture's height are covered.
+    """
+    levels = (3, 4, 5)
+    backbone = ResNet2d(
+        depth=18, out_stages=levels, width=width, norm="batch", blocks=tuple(blocks)
+    )
+    strides = {level: 2**level for level in levels}
+    proposals = ProposalNetwork(
+        pyramid_channels,
+        list(strides.values()),
+        anchor_sizes=anchor_sizes,
+        aspect_ratios=aspect_ratios,
+        top_before=200,
+        top_after=40,
+        train_top_before=200,
+        train_top_after=100,
+        batch_per_image=64,
+    )
+    head = BoxHead(
+        FullyConnectedTrunk(pyramid_channels, 7, hidden),
+        num_classes=num_classes,
+        resolution=7,
+        strides=strides,
+        canonical_size=canonical_size,
+        top=top,
+        batch_per_image=48,
+        positive_fraction=0.33,
+    )
+    pyramid = FeaturePyramid(backbone.out_channels, pyramid_channels, extra_level=False)
+    return FasterRCNN(backbone, pyramid, proposals, head, levels)
+
+
+# What freshly made detectors expect of pictures, by name; converted files bring their own.
+DEFAULT_PIXELS = {
+    "faster_rcnn_tiny": TINY_PIXELS,
+    "faster_rcnn_x101_32x8d_fpn": RESNEXT_PIXELS,
+    "faster_rcnn_r50_c4": CAFFE2_NO_PADDING,
+    "faster_rcnn_r50_dc5": CAFFE2_NO_PADDING,
+}

@@ -1,0 +1,97 @@
+"""Training a person detector: the loss of a batch and the AP on held-out pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avadet.persons import images
+from avadet.persons.base import PersonBoxes
+from avadet.persons.coco import average_precision
+from avadet.persons.faster_rcnn import FasterRCNN
+from avadet.persons.native import NativeDetector
+from avadet.persons.pictures import PersonBatch, PictureSource
+from avadet.structures import Keyframe
+
+
+class PersonDetectionTask:
+    """What the training loop asks for.
+
+    Args:
+        model: with a description. It may be wrapped later (DistributedDataParallel): the loss
+            goes through ``self.model``'s forward.
+        held_out: pictures to measure AP on, or None.
+        batch_size: pictures per forward pass while measuring.
+        score_threshold: of detections that count for AP; low, since AP wants the whole curve.
+    """
+
+    def __init__(
+        self,
+        model: FasterRCNN,
+        held_out: PictureSource | None = None,
+        *,
+        batch_size: int = 16,
+        score_threshold: float = 0.01,
+    ) -> None:
+        if model.description is None:
+            raise ValueError("the detector has no description")
+        self.model: nn.Module = model
+        self.preprocessing = model.description.preprocessing
+        self.held_out = held_out
+        self.batch_size = batch_size
+        self.score_threshold = score_threshold
+        # The parts of the last loss, for the log.
+        self.parts: dict[str, Tensor] = {}
+
+    def loss(self, batch: PersonBatch) -> Tensor:
+        """Sum of the four losses of a batch whose pictures have their final sizes already."""
+        device = next(self.model.parameters()).device
+        pictures, sizes = images.stack(batch.frames, self.preprocessing, device)
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        truth = [boxes.to(device) for boxes in batch.boxes_px]
+        losses = self.model(pictures, sizes, truth)
+        self.parts = {name: value.detach() for name, value in losses.items()}
+        return torch.stack(list(losses.values())).sum()
+
+    def describe(self, batch: PersonBatch) -> list[str]:
+        """The batch's keyframes, for messages."""
+        return [str(keyframe) for keyframe in batch.keyframes]
+
+    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
+        """AP and AP50 on the held-out pictures (empty without any)."""
+        if self.held_out is None:
+            return {}
+        inner = self.model if model is None else model
+        inner = getattr(inner, "module", inner)
+        if not isinstance(inner, FasterRCNN):
+            raise TypeError(f"expected a FasterRCNN, got {type(inner).__name__}")
+        device = next(inner.parameters()).device
+        detector = NativeDetector(
+            inner,
+            score_threshold=self.score_threshold,
+            device=str(device),
+            precision="fp32",
+            batch_size=self.batch_size,
+        )
+        found, truth = detect_all(detector, self.held_out, self.batch_size)
+        measured = average_precision(truth, found)
+        return {"AP50": measured["AP50"], "AP": measured["AP"]}
+
+
+def detect_all(
+    detector: NativeDetector, source: PictureSource, batch_size: int = 16
+) -> tuple[dict[Keyframe, PersonBoxes], dict[Keyframe, np.ndarray]]:
+    """Detections and true boxes (px) of every picture of a source."""
+    found: dict[Keyframe, PersonBoxes] = {}
+    truth: dict[Keyframe, np.ndarray] = {}
+    for start in range(0, len(source), batch_size):
+        numbers: Sequence[int] = range(start, min(start + batch_size, len(source)))
+        pictures = [source.picture(i) for i in numbers]
+        answers = detector.detect([frame for frame, _ in pictures])
+        for number, answer, (_, boxes) in zip(numbers, answers, pictures):
+            found[source.keyframes[number]] = answer
+            truth[source.keyframes[number]] = boxes
+    return found, truth
