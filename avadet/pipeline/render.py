@@ -1,0 +1,194 @@
+"""The movie with people and actions drawn on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avadet import boxes as box_math
+from avadet.pipeline.analyse import Reader
+from avadet.pipeline.background import Ahead
+from avadet.pipeline.clock import StageClock
+from avadet.structures import Detections
+from avadet.tracking import Timeline, TrackedBox
+from avadet.video.sampling import GRID_FPS
+from avadet.video.writer import VideoWriter
+from avadet.visualize import Painter, Person, short_names
+
+_FRAMES_AHEAD = 8
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A keyframe's tracked people, and the cuts since the keyframe before."""
+
+    detections: Detections
+    cuts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which actions are written beside a person.
+
+    Attributes:
+        names: of the classes.
+        threshold: least probability.
+        top_k: the most probable ones instead, whatever their probability.
+    """
+
+    names: Sequence[str]
+    threshold: float = 0.5
+    top_k: int | None = None
+
+    def of(self, scores: np.ndarray) -> tuple[tuple[str, float], ...]:
+        """(name, probability), most probable first."""
+        order = np.argsort(-scores, kind="stable")[: self.top_k]
+        return tuple(
+            (self.names[k], float(scores[k]))
+            for k in order
+            if self.top_k is not None or scores[k] >= self.threshold
+        )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The frames of the written movie.
+
+    Attributes:
+        start: second of the source at which it begins.
+        end: second at which it ends.
+        fps: constant frame rate.
+        height: pixels.
+        width: pixels.
+    """
+
+    start: float
+    end: float
+    fps: float
+    height: int
+    width: int
+
+    @classmethod
+    def of(
+        cls,
+        reader: Reader,
+        start: float = 0.0,
+        end: float | None = None,
+        *,
+        scale: float | None = None,
+        min_height: int = 0,
+    ) -> Stretch:
+        """The source's frames between two times, enlarged where they are small.
+
+        Frames come from a grid of 30 a second, so that a movie of more is written at a half, a
+        third, ... of its rate. A variable rate becomes its mean.
+
+        Args:
+            scale: factor of both sides; overrides ``min_height``.
+            min_height: lower movies are enlarged to it, so that labels fit.
+        """
+        fps = reader.fps if 0 < reader.fps < 1000 else GRID_FPS
+        fps /= np.ceil(fps / GRID_FPS - 1e-3)
+        factor = scale or max(1.0, min_height / reader.height)
+        height, width = (
+            max(2, 2 * round(side * factor / 2)) for side in (reader.height, reader.width)
+        )
+        end = reader.duration if end is None else min(end, reader.duration)
+        return cls(start, end, float(fps), height, width)
+
+    @property
+    def seconds(self) -> list[float]:
+        """Times of the frames in the source; one at least."""
+        count = max(1, round((self.end - self.start) * self.fps))
+        return [self.start + k / self.fps for k in range(count)]
+
+
+def render(
+    moments: Iterator[Moment],
+    reader: Reader,
+    stretch: Stretch,
+    out: Path,
+    labels: Labels,
+    timeline: Timeline,
+    *,
+    painter: Painter | None = None,
+    audio_from: Path | None = None,
+    stop_early: Callable[[], bool] = bool,
+    on_frame: Callable[[], object] = bool,
+    clock: StageClock | None = None,
+    ahead: bool = True,
+) -> int:
+    """Writes the movie while moments arrive; returns the number of frames written.
+
+    A frame is drawn as soon as no later keyframe can change its boxes, so that only a second or
+    two of detections and a handful of frames are in memory.
+
+    Args:
+        moments: in movie order, one per keyframe.
+        reader: the movie, at full size.
+        stretch: which frames.
+        out: the movie to write, .mp4.
+        labels: what to say of people.
+        timeline: an empty one.
+        painter: of the stretch's size.
+        audio_from: movie whose sound is kept.
+        stop_early: asked when the moments end: whether the movie ends with them (interrupted)
+            instead of going on to the end of the stretch.
+        on_frame: called after each frame.
+        clock: gathers the time per stage.
+        ahead: decode in a thread of its own.
+    """
+    clock = clock or StageClock()
+    painter = painter or Painter(stretch.height, stretch.width)
+    shown = Labels(short_names(labels.names), labels.threshold, labels.top_k)
+    seconds = stretch.seconds
+    frames = reader.stream(seconds, size=(stretch.height, stretch.width))
+    last, written = np.inf, 0
+    with (
+        closing(clock.each("decode", frames)) as decoded,
+        Ahead(decoded, _FRAMES_AHEAD * ahead, "drawing") as passing,
+        VideoWriter(
+            out,
+            stretch.width,
+            stretch.height,
+            stretch.fps,
+            audio_from=audio_from,
+            audio_start=stretch.start,
+        ) as writer,
+    ):
+        newest = seconds[0]
+        for second, frame in passing:
+            while timeline.settled_until <= second:
+                moment = next(moments, None)
+                if moment is None:
+                    timeline.finish()
+                    last = newest if stop_early() else np.inf
+                    break
+                newest = moment.detections.keyframe.second
+                timeline.add(moment.detections, cuts=moment.cuts)
+            if second > last and written:
+                break
+            with clock("draw"):
+                people = [_person(box, stretch, shown) for box in timeline.at(second)]
+                picture = painter.draw(frame, people)
+            with clock("encode"):
+                writer.write(picture)
+            timeline.forget(second)
+            written += 1
+            on_frame()
+    return written
+
+
+def _person(box: TrackedBox, stretch: Stretch, labels: Labels) -> Person:
+    pixels = box_math.norm_to_px(box.box_norm[None], stretch.height, stretch.width)[0]
+    return Person(
+        tuple(float(v) for v in pixels),
+        box.track_id,
+        f"person {box.track_id}",
+        labels.of(box.scores),
+        box.opacity,
+    )
