@@ -211,25 +211,26 @@ def _per_class(
     # A stable sort of small integers is a radix sort: the cheap way to bring classes together.
     order = np.argsort(rows.det_label.astype(np.int16), kind="stable")
     ends = np.cumsum(num_det)
+    tie_keys = rows.frames.tie_keys(rows.det_frame)
     results = {}
     for index, class_id in enumerate(rows.class_ids):
         chosen = order[ends[index] - num_det[index] : ends[index]]
         scores, hits = rows.det_score[chosen], rows.hit[chosen]
         positives = int(num_gt[index])
         counted = positives > 0 and not (protocol.skip_undetected and not len(chosen))
-        ranked = rank(scores)
-        value = None
-        low, high, num_tied = tie_range(scores[ranked], hits[ranked], positives)
+        ranking = rank(scores, hits, tie_keys[chosen])
+        value = low = high = None
         if counted:
-            value = interpolated(hits[ranked], positives)
+            value = interpolated(ranking.hits, positives)
+            low, high = tie_range(ranking, positives)
         results[int(class_id)] = ClassResult(
             name=classes[int(class_id)],
             AP=value,
             num_gt=positives,
             num_det=int(num_det[index]),
             num_tp=int(hits.sum()),
-            AP_lo=low if counted else None,
-            AP_hi=high if counted else None,
-            num_tied=num_tied,
+            AP_lo=low,
+            AP_hi=high,
+            num_tied=ranking.num_tied,
         )
     return results

@@ -102,6 +102,21 @@ class FrameIndex:
         video, time = divmod(int(frame), len(self.times))
         return self.videos[video], float(self.times[time])
 
+    def tie_keys(self, ids: Ints) -> Ints:
+        """A number per frame id that grows with the second and, among equal seconds, the video."""
+        by_time = sorted(range(len(self.times)), key=lambda i: float(self.times[i]))
+        by_video = sorted(range(len(self.videos)), key=lambda i: self.videos[i])
+        time_place = np.empty(len(by_time), dtype=np.int64)
+        time_place[by_time] = np.arange(len(by_time)) * len(by_video)
+        video_place = np.empty(len(by_video), dtype=np.int64)
+        video_place[by_video] = np.arange(len(by_video))
+        if not len(ids):
+            return ids
+        if self.size <= _DENSE_LIMIT:
+            return np.add.outer(video_place, time_place).reshape(-1)[ids]
+        video, time = np.divmod(ids, len(self.times))
+        return np.asarray(video_place[video] + time_place[time])
+
     def number(self, *groups: Ints) -> tuple[Ints, list[Ints]]:
         """Renumbers frame ids 0..F-1 in ascending order.
 

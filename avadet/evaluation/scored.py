@@ -254,12 +254,12 @@ def _refuse_inverted_groundtruth(
 
 
 def _best_of_class(det_cells: Ints, score: Floats, cap: int) -> Bools:
-    """At most ``cap`` rows per frame and class, the later first among equal scores."""
+    """At most ``cap`` rows per frame and class, the earlier first among equal scores."""
     _, _, lengths = group_rows(np.sort(det_cells))
     keep = np.ones(len(det_cells), dtype=bool)
     if not len(lengths) or int(lengths.max()) <= cap:
         return keep
-    order = np.lexsort((-np.arange(len(score)), -score, det_cells))
+    order = np.lexsort((-score, det_cells))
     _, starts, lengths = group_rows(det_cells[order])
     place = np.arange(len(order)) - np.repeat(starts, lengths)
     keep[order[place >= cap]] = False
