@@ -1,0 +1,1 @@
+"""Training and inference: one visible loop and the parts that it calls."""

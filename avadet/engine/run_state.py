@@ -1,0 +1,92 @@
+"""Everything a run changes, saved and restored as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from avadet.engine import checkpoint, distributed
+from avadet.engine.ema import Ema
+from avadet.engine.nonfinite import plain
+from avadet.engine.progress import Progress
+from avadet.errors import UserError
+
+
+@dataclass
+class RunState:
+    """Model, optimiser, loss scale, moving average and position of one run.
+
+    There is no random state to keep: the loop seeds torch anew at each step from (seed, step,
+    rank), and the loader orders and transforms by (seed, epoch, place). So what a step draws
+    depends neither on what was drawn before nor on who restarted when.
+    """
+
+    run_dir: Path
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: Ema | None
+    progress: Progress
+    settings: dict[str, Any]
+    seed: int
+    keep: int
+    saved: Path | None = None
+
+    @property
+    def best_model(self) -> nn.Module:
+        """What is evaluated and exported: the moving average where there is one."""
+        return self.ema.model if self.ema else self.model
+
+    def save(self) -> None:
+        """Writes a checkpoint (the main process; the others hold the same)."""
+        if not distributed.is_main():
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "progress": self.progress.to_dict(),
+            "seed": self.seed,
+            "settings": plain(self.settings),
+        }
+        self.saved = checkpoint.save(self.run_dir, self.progress.step, state, self.keep)
+
+    def restore(self) -> bool:
+        """Continues from the newest readable checkpoint; False where there is none.
+
+        Raises:
+            UserError: it does not fit the model, the optimiser, the seed or the data.
+        """
+        loaded = checkpoint.load_latest(self.run_dir)
+        # Two processes must not start from different files.
+        names = set(distributed.gather_json(str(loaded[0]) if loaded else ""))
+        if len(names) > 1:
+            raise UserError(f"{self.run_dir}: the processes see different checkpoints: {names}")
+        if loaded is None:
+            return False
+        path, state = loaded
+        progress = Progress.from_dict(state["progress"])
+        progress.check(self.progress.batches_per_epoch, self.progress.world_size, str(path))
+        if state["seed"] != self.seed:
+            raise UserError(f"{path}: was made with seed {state['seed']}, not {self.seed}")
+        if (state["ema"] is None) != (self.ema is None):
+            raise UserError(f"{path}: one of the checkpoint and this run has a moving average")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.ema:
+                self.ema.load_state_dict(state["ema"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: does not fit this model or optimiser: {error}; start a new run in "
+                "another folder"
+            ) from error
+        self.progress = progress
+        self.saved = path
+        return True
