@@ -127,7 +127,7 @@ class Movie:
             self.container.close()
             self._open()
 
-    def packets(self) -> Iterator[av.Packet]:
+    def packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         """Packets of the picture from here on, the last of them the empty one that flushes."""
         self._pristine = False
         errors = 0
@@ -193,6 +193,7 @@ class Movie:
         context.skip_frame = "DEFAULT"
         earliest = -np.inf
         waiting = from_key_before is not None
+        latest_key = np.inf if from_key_before is None else from_key_before + SAME_TIME
         skipping = False
         last = -np.inf
         for packet in self.packets():
@@ -200,7 +201,7 @@ class Movie:
             if waiting:
                 if not packet.is_keyframe or time is None:
                     continue
-                if time > from_key_before + SAME_TIME:
+                if time > latest_key:
                     return
                 waiting, earliest = False, time - SAME_TIME
             if wants is not None:
@@ -216,7 +217,7 @@ class Movie:
                     last = now
                     yield now, frame
 
-    def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+    def _decode(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
         try:
             return packet.decode()
         except (av.FFmpegError, OSError, ValueError):

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,17 +37,16 @@ class FrameFolderReader:
         UserError: the folder is missing or holds no image; (on use) an image cannot be read.
     """
 
-    def __init__(
-        self, frames: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], fps: float = 30.0
-    ) -> None:
+    def __init__(self, frames: str | os.PathLike[str] | Sequence[Any], fps: float = 30.0) -> None:
         if isinstance(frames, str | os.PathLike):
             self.path = Path(frames)
-            self.files = list_frames(self.path)
+            self.files: Sequence[Any] = list_frames(self.path)
         else:
-            self.files = [Path(name) for name in frames]
-            if not self.files:
+            # Kept as it is: the 27,030 names of an AVA movie may be held as a rule.
+            self.files = frames
+            if not len(self.files):
                 raise UserError("the list of frames is empty")
-            self.path = self.files[0].parent
+            self.path = Path(self.files[0]).parent
         self.fps = float(fps)
         self.num_warnings = 0
         self._size: tuple[int, int] | None = None
@@ -82,12 +82,13 @@ class FrameFolderReader:
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
         window: tuple[float, float] | None = None,
+        fps: float = GRID_FPS,
     ) -> Clip:
         """The frames at ``seconds``; arguments, shapes and errors as ``VideoReader.read``."""
         times = np.atleast_1d(np.asarray(seconds, dtype=np.float64))
         if times.ndim != 1 or not times.size or not np.isfinite(times).all():
-            raise ValueError(f"times must be a non-empty list of finite seconds: {seconds}")
-        places = self._places(times, window)
+            raise ValueError(f"times must be a non-empty list of finite seconds: {seconds!r}")
+        places = self._places(times, window, fps)
         pictures = {place: self._load(place, short_side, size) for place in np.unique(places)}
         return Clip(
             frames=np.stack([pictures[place] for place in places]), seconds=places / self.fps
@@ -99,27 +100,31 @@ class FrameFolderReader:
         *,
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
+        fps: float = GRID_FPS,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """As ``VideoReader.stream``."""
         shown, picture = -1, np.empty(0)
         for second in seconds_sorted:
-            place = int(self._places(np.asarray([second], dtype=np.float64), None)[0])
+            place = int(self._places(np.asarray([second], dtype=np.float64), None, fps)[0])
             if place != shown:
                 shown, picture = place, self._load(place, short_side, size)
             yield float(second), picture
 
-    def _places(self, times: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
-        # The wanted grid is always that of 30 Hz; frames of another rate are the nearest to it.
-        grid = clamp_to_window(grid_indices(times), window)
-        return np.clip(grid_indices(grid / GRID_FPS, self.fps), 0, len(self.files) - 1)
+    def _places(
+        self, times: np.ndarray, window: tuple[float, float] | None, fps: float
+    ) -> np.ndarray:
+        # Frames extracted at another rate than the grid's: the nearest to each grid point.
+        grid = clamp_to_window(grid_indices(times, fps), window, fps)
+        return np.clip(grid_indices(grid / fps, self.fps), 0, len(self.files) - 1)
 
     def _first_size(self) -> tuple[int, int]:
         if self._size is None:
-            self._size = self._load(0, None, None).shape[:2]
+            height, width = self._load(0, None, None).shape[:2]
+            self._size = height, width
         return self._size
 
     def _load(self, place: int, short_side: int | None, size: tuple[int, int] | None) -> np.ndarray:
-        path = self.files[place]
+        path = Path(self.files[place])
         try:
             with Image.open(path) as image:
                 picture = np.asarray(image.convert("RGB"))
@@ -127,7 +132,9 @@ class FrameFolderReader:
             raise UserError(f"{path}: this frame is missing") from error
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as an image: {error}") from error
-        return resize_bilinear(picture, output_size(*picture.shape[:2], short_side, size))
+        return resize_bilinear(
+            picture, output_size(picture.shape[0], picture.shape[1], short_side, size)
+        )
 
 
 def list_frames(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -103,6 +104,7 @@ class VideoReader:
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
         window: tuple[float, float] | None = None,
+        fps: float = GRID_FPS,
     ) -> Clip:
         """The frames shown at ``seconds``, in the order asked for.
 
@@ -111,6 +113,7 @@ class VideoReader:
             short_side: scale the short side to this many pixels, in the decoder's scaler.
             size: or scale to this (height, width).
             window: (start, end) seconds; what lies outside repeats the window's edge frames.
+            fps: points per second of the grid.
 
         Shape: (T,) -> frames (T,H,W,3), seconds (T,): the frames' own times.
 
@@ -118,11 +121,11 @@ class VideoReader:
             UserError: the file is missing or unreadable, or not one frame of it can be decoded.
             ValueError: no times, or times that are not finite.
         """
-        indices = clamp_to_window(grid_indices(_checked(seconds)), window)
+        indices = clamp_to_window(grid_indices(_checked(seconds), fps), window, fps)
         unique, places = np.unique(indices, return_inverse=True)
         scaler = FrameScaler(short_side, size)
         movie = self._open()
-        times, pictures = self._read_grid(movie, unique / GRID_FPS, scaler)
+        times, pictures = self._read_grid(movie, unique / fps, scaler)
         return Clip(
             frames=np.stack([pictures[times[place]] for place in places]),
             seconds=np.asarray([times[place] for place in places], dtype=np.float64),
@@ -134,6 +137,7 @@ class VideoReader:
         *,
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
+        fps: float = GRID_FPS,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """The frames shown at increasing times, every frame of the movie decoded once at most.
 
@@ -151,7 +155,7 @@ class VideoReader:
             return
         if np.any(np.diff(_checked(asked)) < 0):
             raise ValueError("stream() needs times in increasing order; read() takes any")
-        wanted = grid_indices(asked) / GRID_FPS
+        wanted = grid_indices(asked, fps) / fps
         scaler = FrameScaler(short_side, size)
         movie = Movie(self.path)
         shown: tuple[float, np.ndarray] | None = None
@@ -159,7 +163,9 @@ class VideoReader:
             for place, time, frame, exact in self._choose(movie, wanted):
                 if not exact:
                     with VideoReader(self.path) as other:
-                        clip = other.read([wanted[place]], short_side=short_side, size=size)
+                        clip = other.read(
+                            wanted[place : place + 1], short_side=short_side, size=size, fps=fps
+                        )
                     shown = float(clip.seconds[0]), clip.frames[0]
                 elif shown is None or shown[0] != time:
                     shown = time, scaler(frame)
@@ -207,11 +213,11 @@ class VideoReader:
 
     def _choose(
         self, movie: Movie, wanted: np.ndarray, skip: bool = True
-    ) -> Iterator[tuple[int, float, object, bool]]:
+    ) -> Iterator[tuple[int, float, av.VideoFrame, bool]]:
         """Yields (place in ``wanted``, time, frame, exact) for each wanted time, in order."""
         margin = 0.5 / movie.fps + 0.001
         place, count = 0, len(wanted)
-        before: tuple[float, object] | None = None
+        before: tuple[float, av.VideoFrame] | None = None
         for now in self._frames_from(movie, wanted, skip):
             while place < count and wanted[place] <= now[0] + SAME_TIME:
                 chosen = now
@@ -231,7 +237,7 @@ class VideoReader:
 
     def _frames_from(
         self, movie: Movie, wanted: np.ndarray, skip: bool
-    ) -> Iterator[tuple[float, object]]:
+    ) -> Iterator[tuple[float, av.VideoFrame]]:
         """Frames from one at or before the first wanted time on, else from the first there is."""
         target = max(float(wanted[0]), movie.start)
         keep = wanted if skip else None
@@ -265,7 +271,7 @@ class VideoReader:
 def _checked(seconds: ArrayLike) -> np.ndarray:
     times = np.atleast_1d(np.asarray(seconds, dtype=np.float64))
     if times.ndim != 1 or not times.size or not np.isfinite(times).all():
-        raise ValueError(f"times must be a non-empty list of finite seconds: {seconds}")
+        raise ValueError(f"times must be a non-empty list of finite seconds: {seconds!r}")
     return times
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import av
 import numpy as np
@@ -62,7 +63,7 @@ class FrameScaler:
         self._wanted = size
         self._size: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
-        self._arguments: dict[str, object] = {"threads": 1}
+        self._arguments: dict[str, Any] = {"threads": 1}
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """Shape: (H,W,3) uint8 RGB, as displayed.

@@ -1,0 +1,287 @@
+"""Labelled whole clips, as of Kinetics: for classification and for pre-training."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from avadet.data.draws import Draw, draw_generator
+from avadet.data.frame_cache import CachedMedia
+from avadet.data.media import FrameReader
+from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
+from avadet.errors import UserError
+from avadet.video.reader import open_video
+from avadet.video.sampling import random_view_seconds, view_seconds
+
+
+@dataclass(frozen=True)
+class ClassificationSample:
+    """One view of a labelled clip.
+
+    Attributes:
+        name: the clip, as the list gives it.
+        view: number of the view of the clip.
+        video: (3,T,H,W) uint8, RGB.
+        label: class index.
+    """
+
+    name: str
+    view: int
+    video: Tensor
+    label: int
+
+
+@dataclass(frozen=True)
+class ClassificationBatch:
+    """Samples of one size, stacked.
+
+    Attributes:
+        names: B clips.
+        views: B numbers of views.
+        video: (B,3,T,H,W) uint8.
+        labels: (B,) int64.
+    """
+
+    names: Sequence[str]
+    views: Sequence[int]
+    video: Tensor
+    labels: Tensor
+
+    @classmethod
+    def collate(cls, samples: Sequence[ClassificationSample]) -> ClassificationBatch:
+        """Stacks samples of one size.
+
+        Raises:
+            ValueError: the sizes differ.
+        """
+        sizes = {tuple(sample.video.shape) for sample in samples}
+        if len(sizes) > 1:
+            raise ValueError(f"clips of different sizes {sorted(sizes)} cannot be stacked")
+        return cls(
+            names=[sample.name for sample in samples],
+            views=[sample.view for sample in samples],
+            video=torch.stack([sample.video for sample in samples]),
+            labels=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> ClassificationBatch:
+        """The batch with its tensors on ``device``."""
+        return ClassificationBatch(
+            names=self.names,
+            views=self.views,
+            video=self.video.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> ClassificationBatch:
+        """Called by the data loader where a GPU is in use."""
+        return ClassificationBatch(
+            self.names, self.views, self.video.pin_memory(), self.labels.pin_memory()
+        )
+
+
+class ClipDataset(Dataset[ClassificationSample]):
+    """Clips of a list ``path,label``.
+
+    In training a sample is a random stretch of its clip. In test every clip gives
+    ``temporal_views * spatial_crops`` samples, one after the other: view ``v`` is stretch
+    ``v // spatial_crops`` and crop ``v % spatial_crops``, as in the published testing.
+
+    Args:
+        clips: CSV file without header; the label is a class name of ``classes`` or an index from
+            0; paths are relative to ``root``. PySlowFast's ``path label`` (blank) is read too.
+        classes: names, in the order of the network's outputs, or a file with one a line; None
+            where labels are indices.
+        root: folder of the clips; that of the list when None.
+        train: random stretches and the policy's draws; else the views.
+        policy: draws the transforms in training; whole frames when None.
+        num_frames, frame_stride, fps: the clip: frames ``frame_stride / fps`` seconds apart.
+        temporal_views, spatial_crops: of the test.
+        test_short_side: side of the test's square crops.
+        reach_end: spread the views from the first to the last frame (see ``view_seconds``).
+        cache_short_side: decode every clip once, keep it in memory at this short side.
+        seed: of the augmentation.
+
+    Raises:
+        UserError: the list is missing, empty or has a wrong row; (on use) a clip cannot be read.
+    """
+
+    collate = staticmethod(ClassificationBatch.collate)
+
+    def __init__(
+        self,
+        clips: str | os.PathLike[str],
+        *,
+        classes: str | os.PathLike[str] | Sequence[str] | None = None,
+        root: str | os.PathLike[str] | None = None,
+        train: bool = False,
+        policy: Policy | None = None,
+        num_frames: int = 32,
+        frame_stride: int = 2,
+        fps: float = 30.0,
+        temporal_views: int = 10,
+        spatial_crops: int = 3,
+        test_short_side: int = 256,
+        reach_end: bool = False,
+        cache_short_side: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.class_names = _class_names(classes)
+        self.root = Path(root) if root is not None else Path(clips).parent
+        self.clips = read_clip_list(clips, self.class_names)
+        self.train = train
+        self.policy = policy if policy is not None else TestPolicy(test_short_side)
+        self.num_frames, self.frame_stride, self.fps = num_frames, frame_stride, fps
+        self.temporal_views = 1 if train else temporal_views
+        self.spatial_crops = 1 if train else spatial_crops
+        self.test_short_side, self.reach_end = test_short_side, reach_end
+        self.seed = seed
+        self._media: _ClipMedia | CachedMedia = _ClipMedia(self.root)
+        if cache_short_side is not None:
+            names = sorted({name for name, _ in self.clips})
+            self._media = CachedMedia(self._media, names, cache_short_side, fps)
+        # Lengths are read from the ends of the files, once each and process.
+        self._durations: dict[str, float] = {}
+
+    @property
+    def num_views(self) -> int:
+        """Samples per clip."""
+        return self.temporal_views * self.spatial_crops
+
+    @property
+    def num_classes(self) -> int:
+        """K: the length of the class list, or the largest label + 1."""
+        if self.class_names is not None:
+            return len(self.class_names)
+        return max(label for _, label in self.clips) + 1
+
+    @property
+    def groups(self) -> list[str]:
+        """The clip of every sample."""
+        return [name for name, _ in self.clips for _ in range(self.num_views)]
+
+    def label_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """(sample, class), each (M,)."""
+        labels = np.asarray([label for _, label in self.clips], dtype=np.int64)
+        return np.arange(len(self)), np.repeat(labels, self.num_views)
+
+    def summary(self) -> str:
+        """One line for the log."""
+        return f"{len(self.clips)} clips, {len(self)} views, {self.num_classes} classes"
+
+    def __len__(self) -> int:
+        return len(self.clips) * self.num_views
+
+    def __getitem__(self, draw: int | Draw) -> ClassificationSample:
+        draw = Draw.of(draw, len(self))
+        place, view = divmod(draw.sample, self.num_views)
+        name, label = self.clips[place]
+        rng = draw_generator(self.seed, draw)
+        with self._media.open(name) as reader:
+            if name not in self._durations:
+                self._durations[name] = reader.duration
+            duration = self._durations[name]
+            if self.train:
+                times = random_view_seconds(
+                    duration, self.num_frames, self.frame_stride, rng.random(), self.fps
+                )
+                transform = self.policy.draw(rng)
+            else:
+                times = view_seconds(
+                    duration,
+                    self.num_frames,
+                    self.frame_stride,
+                    view // self.spatial_crops,
+                    self.temporal_views,
+                    self.fps,
+                    self.reach_end,
+                )
+                transform = ClipTransform(self.test_short_side, self.test_short_side)
+            clip = reader.read(times, short_side=transform.short_side, fps=self.fps)
+        if not self.train:
+            places = spatial_crops(*clip.size, self.spatial_crops)
+            transform = ClipTransform(
+                crop=self.test_short_side, places=(places[view % self.spatial_crops],)
+            )
+        video = transform.frames(clip.frames, transform.corner(*clip.size))
+        return ClassificationSample(name=name, view=view, video=video, label=label)
+
+
+class _ClipMedia:
+    """Clips by their path relative to a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, video: str) -> FrameReader:
+        return open_video(self.root / video)
+
+    def missing(self, videos: Sequence[str]) -> list[str]:
+        return [video for video in videos if not (self.root / video).exists()]
+
+    def where(self) -> str:
+        return f"looked in {self.root}"
+
+
+def read_clip_list(
+    path: str | os.PathLike[str], class_names: Sequence[str] | None = None
+) -> list[tuple[str, int]]:
+    """(path, class index) of each row ``path,label`` or ``path label``.
+
+    Raises:
+        UserError: the file is missing or empty, or a row is wrong.
+    """
+    index = {name: place for place, name in enumerate(class_names or ())}
+    rows: list[tuple[str, int]] = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of clips: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        # Commas first: paths and class names may hold blanks.
+        fields = next(csv.reader([line])) if "," in line else line.rsplit(maxsplit=1)
+        fields = [field.strip() for field in fields]
+        if len(fields) != 2 or not fields[0]:
+            raise UserError(f"{path}:{number}: expected 'path,label', found {line!r}")
+        name, label = fields
+        if label in index:
+            rows.append((name, index[label]))
+        elif label.isdigit() and (not index or int(label) < len(index)):
+            rows.append((name, int(label)))
+        else:
+            raise UserError(
+                f"{path}:{number}: label {label!r} is neither a class name nor an index of the "
+                f"{len(index)} classes"
+                if index
+                else f"{path}:{number}: label {label!r} is not an index; give the class list"
+            )
+    if not rows:
+        raise UserError(f"{path}: lists no clips")
+    return rows
+
+
+def _class_names(
+    classes: str | os.PathLike[str] | Sequence[str] | None,
+) -> tuple[str, ...] | None:
+    if classes is None:
+        return None
+    if not isinstance(classes, str | os.PathLike):
+        return tuple(classes)
+    try:
+        lines = Path(classes).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{classes}: cannot be read as a list of classes: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise UserError(f"{classes}: holds no class names")
+    return names

@@ -1,0 +1,102 @@
+"""The list of classes: numbers on disk, 0..K-1 in tensors."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avadet.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Classes in the order of the network's outputs.
+
+    Attributes:
+        ids: the number of each class in the annotation files, distinct, from 1 on.
+        names: one per class.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.names):
+            raise ValueError(f"{len(self.ids)} class ids but {len(self.names)} names")
+        if not self.ids or min(self.ids) < 1 or len(set(self.ids)) != len(self.ids):
+            raise ValueError("class ids must be distinct numbers from 1 on, at least one")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def numbered(cls, count: int, names: Sequence[str] | None = None) -> LabelMap:
+        """Ids 1..count, as AVA's 80."""
+        given = tuple(names) if names is not None else tuple(f"class {n + 1}" for n in range(count))
+        return cls(tuple(range(1, count + 1)), given)
+
+    def index_table(self) -> np.ndarray:
+        """(max id + 1,) int16: the class index of each id, -1 for ids that are not in the map."""
+        table = np.full(max(self.ids) + 1, -1, dtype=np.int16)
+        table[list(self.ids)] = np.arange(len(self.ids))
+        return table
+
+
+def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
+    """Reads AVA's class lists in any of their forms, ordered by id.
+
+    Understood are ``item { name id }`` and ``label { name label_id label_type }`` text protocol
+    buffers, spread over lines or not, the CSV ``label_id,label_name,label_type``, and a plain
+    list of names, one a line, numbered from 1.
+
+    Raises:
+        UserError: the file is missing, empty, or gives an id twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a class list: {error}") from error
+    if "{" in text:
+        pairs = _parse_blocks(path, text)
+    elif re.match(r"\s*\"?(label_)?id\"?\s*,", text) or re.match(r"\s*\d+\s*,", text):
+        pairs = _parse_csv(path, text)
+    else:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        pairs = [(number, name) for number, name in enumerate(names, 1)]
+    if not pairs:
+        raise UserError(f"{path}: holds no classes")
+    pairs.sort(key=lambda pair: pair[0])
+    try:
+        return LabelMap(tuple(number for number, _ in pairs), tuple(name for _, name in pairs))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _parse_blocks(path: Path, text: str) -> list[tuple[int, str]]:
+    pairs = []
+    for block in re.finditer(r"\w+\s*\{(.*?)\}", text, flags=re.DOTALL):
+        number = re.search(r"\b(?:label_)?id\s*:\s*(-?\d+)", block[1])
+        name = re.search(r"""\bname\s*:\s*(?:"([^"]*)"|'([^']*)')""", block[1])
+        if number is None or name is None:
+            line = text[: block.start()].count("\n") + 1
+            raise UserError(f"{path}:{line}: a class needs a name and an id")
+        pairs.append((int(number[1]), name[1] if name[1] is not None else name[2]))
+    return pairs
+
+
+def _parse_csv(path: Path, text: str) -> list[tuple[int, str]]:
+    pairs = []
+    for line, row in enumerate(csv.reader(text.splitlines()), 1):
+        if not row or (line == 1 and not row[0].strip().isdigit()):
+            continue
+        if len(row) < 2 or not row[0].strip().isdigit():
+            raise UserError(f"{path}:{line}: expected 'id,name', found {','.join(row)!r}")
+        pairs.append((int(row[0]), row[1].strip()))
+    return pairs

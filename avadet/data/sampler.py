@@ -1,0 +1,143 @@
+"""The order of an epoch: a pure function of seed, epoch, rank and world size."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from avadet.data.draws import Draw
+from avadet.errors import UserError
+
+# Keeps the shuffle's random numbers apart from those of the samples.
+_SHUFFLE = 0x5EED
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """Batches of draws.
+
+    In training every process gets the same number of full batches: global batch ``b`` of an
+    epoch is the same set of samples whatever the number of processes is, as long as
+    ``batch_size * world_size`` stays. What is left over at the end of an epoch waits for another
+    epoch, except where there would be no batch at all.
+
+    In test every sample is drawn exactly once over all processes, in order, and a batch holds
+    samples of one group only (one movie: one frame size). Processes may get different numbers of
+    batches; nothing is padded.
+
+    Args:
+        num_samples: of the data set.
+        batch_size: samples per batch and process.
+        train: shuffle, and drop what does not fill a batch.
+        seed: of the shuffle.
+        rank, world_size: this process and how many there are.
+        repeat_factors: (num_samples,) how often each sample is drawn per epoch on average, at
+            least 1 each; see ``class_repeat_factors``.
+        groups: (num_samples,) batches do not cross them in test.
+
+    Raises:
+        UserError: training with fewer samples than processes.
+        ValueError: counts that make no sense.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        train: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        repeat_factors: np.ndarray | None = None,
+        groups: Sequence[Hashable] | None = None,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"batch_size {batch_size}, rank {rank} of {world_size}")
+        if train and num_samples < world_size:
+            raise UserError(f"{num_samples} samples are too few to train on {world_size} processes")
+        self.num_samples, self.batch_size, self.train = num_samples, batch_size, train
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.repeat_factors, self.groups = repeat_factors, groups
+        self.epoch, self.start = 0, 0
+
+    def set(self, epoch: int, start: int = 0) -> None:
+        """Which epoch the next iteration gives, and how many of its batches are done already."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Batches of this process per epoch (of the present epoch, where samples repeat)."""
+        if not self.train:
+            return len(self._test_batches())
+        return self._shape(int(self._counts(self._generator()).sum()))[1]
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        batches = self._train_batches() if self.train else self._test_batches()
+        yield from batches[self.start :]
+
+    def _generator(self) -> np.random.Generator:
+        return np.random.default_rng((_SHUFFLE, self.seed, self.epoch))
+
+    def _counts(self, rng: np.random.Generator) -> np.ndarray:
+        """(num_samples,) draws of each sample in this epoch."""
+        if self.repeat_factors is None:
+            return np.ones(self.num_samples, dtype=np.int64)
+        # A factor of 2.3 is two draws, and a third in 30% of the epochs.
+        whole = np.floor(self.repeat_factors)
+        more = rng.random(self.num_samples) < self.repeat_factors - whole
+        counts: np.ndarray = whole.astype(np.int64) + more
+        return counts
+
+    def _shape(self, num_draws: int) -> tuple[int, int]:
+        """(samples per batch, batches)."""
+        size = min(self.batch_size, num_draws // self.world_size)
+        return size, num_draws // (size * self.world_size)
+
+    def _train_batches(self) -> list[list[Draw]]:
+        rng = self._generator()
+        counts = self._counts(rng)
+        sample = np.repeat(np.arange(self.num_samples), counts)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        repeat = np.arange(len(sample)) - first
+        order = rng.permutation(len(sample))
+        size, num_batches = self._shape(len(sample))
+        batches = []
+        for number in range(num_batches):
+            start = (number * self.world_size + self.rank) * size
+            places = order[start : start + size].tolist()
+            batches.append([Draw(int(sample[p]), self.epoch, int(repeat[p])) for p in places])
+        return batches
+
+    def _test_batches(self) -> list[list[Draw]]:
+        batches: list[list[Draw]] = []
+        for sample in range(self.num_samples):
+            same = batches and (
+                self.groups is None or self.groups[batches[-1][-1].sample] == self.groups[sample]
+            )
+            if not same or len(batches[-1]) == self.batch_size:
+                batches.append([])
+            batches[-1].append(Draw(sample, self.epoch))
+        return batches[self.rank :: self.world_size]
+
+
+def class_repeat_factors(
+    pairs: tuple[np.ndarray, np.ndarray], num_samples: int, threshold: float = 0.05
+) -> np.ndarray:
+    """How often to draw each sample so that rare classes are seen more (Gupta et al., LVIS 2019).
+
+    A class shown by a share ``f`` of the samples has the factor ``max(1, sqrt(threshold / f))``;
+    a sample has the largest factor of its classes.
+
+    Args:
+        pairs: (sample, class), each (M,), each pair once.
+
+    Shape: (num_samples,) float64, at least 1.
+    """
+    sample, label = pairs
+    factors = np.ones(num_samples)
+    if len(label):
+        share = np.bincount(label) / num_samples
+        of_class = np.maximum(1.0, np.sqrt(threshold / np.maximum(share, 1e-12)))
+        np.maximum.at(factors, sample, of_class[label])
+    return factors
