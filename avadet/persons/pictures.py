@@ -212,7 +212,11 @@ class TrainingPictures(Dataset[PersonSample]):
         flip: probability of mirroring.
         brightness: up to this factor brighter or darker, and likewise in contrast.
         seed: with the epoch and the index it decides every draw.
+
+    ``pictures[index, epoch, ...]`` draws as in that epoch, in any process.
     """
+
+    collate = staticmethod(PersonBatch.collate)
 
     def __init__(
         self,
@@ -239,9 +243,10 @@ class TrainingPictures(Dataset[PersonSample]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> PersonSample:
+    def __getitem__(self, draw: int | tuple[int, ...]) -> PersonSample:
+        index, epoch, *_ = draw if isinstance(draw, tuple) else (draw, self.epoch)
         frame, boxes = self.source.picture(index)
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, epoch, index))
         size = resized_size(*frame.shape[:2], int(rng.choice(self.short_sides)), self.max_side)
         scale_y, scale_x = size[0] / frame.shape[0], size[1] / frame.shape[1]
         frame = resize(frame, *size)

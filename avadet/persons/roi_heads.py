@@ -244,6 +244,7 @@ class BoxHead(nn.Module):
             predicted = deltas[foreground, classes[foreground]]
             regression = regression + F.l1_loss(predicted, wanted, reduction="sum")
         return {
-            "box_class": F.cross_entropy(logits, classes),
+            # A mean over no rows would be NaN; the sum of none keeps the graph and is 0.
+            "box_class": F.cross_entropy(logits, classes) if len(classes) else logits.sum(),
             "box_box": regression / max(len(classes), 1),
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avadet.persons import images
+from avadet.persons import images, weights
 from avadet.persons.base import PersonBoxes
 from avadet.persons.coco import average_precision
 from avadet.persons.faster_rcnn import FasterRCNN
@@ -60,14 +61,19 @@ class PersonDetectionTask:
         """The batch's keyframes, for messages."""
         return [str(keyframe) for keyframe in batch.keyframes]
 
+    def weight(self, batch: PersonBatch) -> float:
+        """Pictures in the batch: the loss is a mean over them."""
+        return float(len(batch))
+
+    def export(self, path: str | os.PathLike[str], model: nn.Module) -> None:
+        """Writes the detector as one safetensors file that ``create_detector`` reads."""
+        weights.save(path, _detector(model))
+
     def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
         """AP and AP50 on the held-out pictures (empty without any)."""
         if self.held_out is None:
             return {}
-        inner = self.model if model is None else model
-        inner = getattr(inner, "module", inner)
-        if not isinstance(inner, FasterRCNN):
-            raise TypeError(f"expected a FasterRCNN, got {type(inner).__name__}")
+        inner = _detector(self.model if model is None else model)
         device = next(inner.parameters()).device
         detector = NativeDetector(
             inner,
@@ -79,6 +85,13 @@ class PersonDetectionTask:
         found, truth = detect_all(detector, self.held_out, self.batch_size)
         measured = average_precision(truth, found)
         return {"AP50": measured["AP50"], "AP": measured["AP"]}
+
+
+def _detector(model: nn.Module) -> FasterRCNN:
+    inner = getattr(model, "module", model)
+    if not isinstance(inner, FasterRCNN):
+        raise TypeError(f"expected a FasterRCNN, got {type(inner).__name__}")
+    return inner
 
 
 def detect_all(
