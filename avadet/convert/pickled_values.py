@@ -30,9 +30,8 @@ STORAGE_DTYPES = {
     "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
-_TORCH_DTYPES = ("float32", "float64", "float16", "bfloat16", "bool", "uint8") + tuple(
-    f"int{bits}" for bits in (8, 16, 32, 64)
-)
+_TORCH_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16")
+_TORCH_DTYPES = (*_TORCH_DTYPES, "int8", "uint8", "bool")
 # Records of training frameworks that travel beside weights. They are read as fields only.
 INERT_MODULES = ("mmengine.", "mmcv.", "mmaction.", "yacs.config", "fvcore.common.config")
 INERT_GLOBALS = {

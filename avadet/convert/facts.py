@@ -1,0 +1,215 @@
+"""What shapes do not show, read from the settings inside a checkpoint.
+
+PySlowFast's config and MMAction2's give alpha, strides, dilation, pools, RoIAlign, frames, means:
+every switch of the architecture. A setting that is absent has its framework's default.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from avadet.convert.architectures import GREY, with_classes
+from avadet.convert.config_text import find_all, lookup
+from avadet.convert.datasets import DATASETS, class_ids, class_names
+from avadet.convert.structure import Structure
+from avadet.errors import UserError
+from avadet.models.description import ModelDescription
+from avadet.models.preprocess import Preprocessing
+
+Settings = Mapping[str, Any]
+
+
+def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDescription | None:
+    """The description that a PySlowFast config gives; None when the text is no such config.
+
+    Raises:
+        UserError: the config asks for what avadet does not have.
+    """
+    if lookup(cfg, "DATA.NUM_FRAMES") is None or lookup(cfg, "MODEL.ARCH") is None:
+        return None
+    get = lambda path, default: lookup(cfg, path, default)  # noqa: E731
+    detection = bool(get("DETECTION.ENABLE", False))
+    args = dict(structure.args)
+    strides = [_first(each) for each in get("RESNET.SPATIAL_STRIDES", [[1], [2], [2], [2]])]
+    dilations = [_first(each) for each in get("RESNET.SPATIAL_DILATIONS", [[1], [1], [1], [1]])]
+    total = 4 * math.prod(strides)
+    if total != 32:
+        args["output_stride"] = total
+        args["dilate"] = dilations[-1] > 1
+    if structure.backbone.startswith("slowfast"):
+        args["alpha"] = int(get("SLOWFAST.ALPHA", 8))
+    nopool = "nopool" in str(get("MODEL.MODEL_NAME", "")).lower()
+    if structure.backbone[:3] in ("c2d", "i3d") and (
+        nopool or str(get("MODEL.ARCH", "")).startswith("slow_")
+    ):
+        args["res2_pool_t"] = 1
+    if "non_local" in args:
+        args["non_local"] = {
+            **args["non_local"],
+            "kind": str(get("NONLOCAL.INSTANTIATION", "dot_product")),
+            "pool": _pool(cfg, args["non_local"]["places"]),
+            "pool_first": True,
+        }
+    bgr = bool(get("AVA.BGR", False))
+    preprocessing = Preprocessing(
+        num_frames=int(get("DATA.NUM_FRAMES", 8)),
+        frame_stride=int(get("DATA.SAMPLING_RATE", 8)),
+        test_short_side=int(get("DATA.TEST_CROP_SIZE", 256)),
+        mean=tuple(get("DATA.MEAN", GREY[0])),
+        std=tuple(get("DATA.STD", GREY[1])),
+        channel_order="bgr" if bgr else "rgb",
+    )
+    if detection:
+        head = {
+            "resolution": int(get("DETECTION.ROI_XFORM_RESOLUTION", 7)),
+            "aligned": bool(get("DETECTION.ALIGNED", True)),
+        }
+    else:
+        head = {"window": int(get("DATA.TRAIN_CROP_SIZE", 224)) // total}
+    data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower()
+    return _finish(
+        structure, name, detection, args, head, preprocessing, str(get("MODEL.HEAD_ACT", "softmax")),
+        data, "pyslowfast",
+    )  # fmt: skip
+
+
+def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescription | None:
+    """The description that an MMAction2 config gives; None when the text is no such config.
+
+    Raises:
+        UserError: the config asks for what avadet does not have.
+    """
+    backbone = lookup(cfg, "model.backbone")
+    if not isinstance(backbone, Mapping) or "type" not in backbone:
+        return None
+    kind = str(backbone["type"]).split(".")[-1]
+    roi_head = lookup(cfg, "model.roi_head")
+    args = dict(structure.args)
+    slow = backbone.get("slow_pathway") or {} if kind == "ResNet3dSlowFast" else backbone
+    strides = [int(each) for each in slow.get("spatial_strides", (1, 2, 2, 2))]
+    total = 4 * math.prod(strides)
+    if total != 32:
+        args["output_stride"] = total
+        args["dilate"] = max(slow.get("dilations", (1,))) > 1
+    if kind == "ResNet3dSlowFast":
+        args["alpha"] = int(backbone.get("speed_ratio", 8))
+        args["slow_sampling"] = "stride"
+    elif kind == "ResNet3d":
+        args["stem_strides_t"] = [
+            int(backbone.get("conv1_stride_t", 1)),
+            int(backbone.get("pool1_stride_t", 1)),
+        ]
+        if not backbone.get("with_pool2", True):
+            args["res2_pool_t"] = 1
+    elif kind == "ResNet3dCSN" and backbone.get("bn_frozen"):
+        args["frozen_norms"] = True
+    if "non_local" in args:
+        args["non_local"] = {**args["non_local"], **_mm_attention(backbone)}
+    mean = lookup(cfg, "model.data_preprocessor.mean")
+    std = lookup(cfg, "model.data_preprocessor.std")
+    frames, stride, side = _mm_clip(cfg)
+    if mean is None or std is None or frames is None:
+        return None
+    preprocessing = Preprocessing(
+        num_frames=frames,
+        frame_stride=stride,
+        test_short_side=side,
+        mean=tuple(value / 255 for value in mean),
+        std=tuple(value / 255 for value in std),
+    )
+    head: dict[str, Any] = {}
+    if roi_head:
+        extractor = roi_head.get("bbox_roi_extractor") or {}
+        head = {"resolution": int(extractor.get("output_size", 8)), "aligned": True}
+        if extractor.get("temporal_pool_mode", "avg") == "max":
+            head["temporal_pool"] = "max"
+    activation = "sigmoid" if roi_head else "softmax"
+    data = str(cfg.get("dataset_type", "")).lower()
+    return _finish(
+        structure, name, bool(roi_head), args, head, preprocessing, activation, data, "mmaction2"
+    )
+
+
+def _finish(
+    structure: Structure,
+    name: str,
+    detection: bool,
+    args: dict[str, Any],
+    head: dict[str, Any],
+    preprocessing: Preprocessing,
+    activation: str,
+    data: str,
+    source: str,
+) -> ModelDescription:
+    key = {80: "ava22" if detection else "", 400: "k400", 600: "k600", 700: "k700"}.get(
+        structure.num_classes, ""
+    )
+    named = key in DATASETS and (data.startswith(("ava", "kinetics")) or not data)
+    return ModelDescription(
+        name=name,
+        task="detection" if detection else "classification",
+        backbone=structure.backbone,
+        num_classes=structure.num_classes,
+        preprocessing=preprocessing,
+        activation=activation,
+        backbone_args=args,
+        head="roi" if detection else "pool",
+        head_args={**head, **structure.head_args},
+        class_names=class_names(key) if named else None,
+        class_ids=class_ids(key) if named else None,
+        source=source,
+    )
+
+
+def of_architecture(structure: Structure, description: ModelDescription) -> ModelDescription:
+    """A published description with the classes that the file has."""
+    return with_classes(description, structure.num_classes)
+
+
+def _first(value: Any) -> int:
+    return int(value[0]) if isinstance(value, list | tuple) else int(value)
+
+
+def _pool(cfg: Settings, places: Mapping[str, Any]) -> list[int]:
+    """The pool of the non-local blocks on the slow pathway; all used stages must agree."""
+    table = lookup(cfg, "NONLOCAL.POOL")
+    if table is None:
+        return [1, 2, 2]
+    sizes = {tuple(table[int(stage[3]) - 2][0]) for stage in places}
+    if len(sizes) != 1:
+        raise UserError(f"its non-local blocks pool differently by stage ({sorted(sizes)})")
+    return [int(side) for side in sizes.pop()]
+
+
+def _mm_attention(backbone: Settings) -> dict[str, Any]:
+    cfg = backbone.get("non_local_cfg") or {}
+    mode, scale = cfg.get("mode", "embedded_gaussian"), cfg.get("use_scale", True)
+    if mode == "dot_product":
+        kind = "dot_product"
+    elif mode == "embedded_gaussian" and scale:
+        kind = "softmax"
+    else:
+        raise UserError(
+            f"its non-local blocks are of mode '{mode}'{'' if scale else ' without scale'}, which "
+            "avadet does not have"
+        )
+    pool = [1, 2, 2] if cfg.get("sub_sample", True) else [1, 1, 1]
+    return {"kind": kind, "pool": pool, "pool_first": False}
+
+
+def _mm_clip(cfg: Settings) -> tuple[int | None, int, int]:
+    """Frames, stride and short side of the test pipeline; None when it is not there."""
+    for key in ("test_pipeline", "val_pipeline", "test_dataloader", "val_dataloader", "data"):
+        part = cfg.get(key)
+        lengths = [value for value in find_all(part, "clip_len") if isinstance(value, int)]
+        if not lengths:
+            continue
+        strides = [value for value in find_all(part, "frame_interval") if isinstance(value, int)]
+        scales = [v for v in find_all(part, "scale") if isinstance(v, list) and len(v) == 2]
+        side = (
+            int(max(1, scales[0][1] if scales[0][0] == -1 else min(scales[0]))) if scales else 256
+        )
+        return lengths[-1], strides[-1] if strides else 1, side
+    return None, 1, 256

@@ -1,0 +1,45 @@
+"""What a table file provides: how a source names its tensors, and how to tell that it is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from avadet.convert.rules import Table
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to name the tensors of one family of networks.
+
+    Attributes:
+        source: whose names they are.
+        family: "resnet" or another family that ``structure`` can read.
+        table: the rules.
+        marks: patterns that must each match some tensor's whole name.
+        not_marks: patterns that must match none.
+        applies: a further test of the tensors themselves.
+    """
+
+    source: str
+    family: str
+    table: Table
+    marks: tuple[str, ...]
+    not_marks: tuple[str, ...] = ()
+    applies: Callable[[Mapping[str, Tensor]], bool] | None = None
+
+    def recognises(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether a state dict is named this way."""
+        return (
+            all(_any_match(pattern, state) for pattern in self.marks)
+            and not any(_any_match(pattern, state) for pattern in self.not_marks)
+            and (self.applies is None or self.applies(state))
+        )
+
+
+def _any_match(pattern: str, names: Iterable[str]) -> bool:
+    compiled = re.compile(pattern)
+    return any(compiled.fullmatch(name) for name in names)
