@@ -197,16 +197,9 @@ def networks(args: argparse.Namespace) -> tuple[PeopleFinder, ActionScorer | Non
 def load_actions(weights: str, arch: str | None, device: Any, precision: str) -> ActionScorer:
     """An action detector ready to score."""
     from avadet.convert import load_model
-    from avadet.engine.precision import resolve, use_channels_last
     from avadet.pipeline import ActionScorer
 
-    model = load_model(weights, arch=arch)
-    chosen = resolve(precision, device)
-    if chosen.name != "fp32":
-        use_channels_last(model)
-    return ActionScorer(
-        model, device=device, autocast=None if chosen.name == "fp32" else chosen.dtype
-    )
+    return ActionScorer(load_model(weights, arch=arch), device=device, precision=precision)
 
 
 def _people(args: argparse.Namespace, persons: str | None, device: Any) -> PeopleFinder:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
+from avadet.engine.infer import detect_batch
+from avadet.engine.precision import place, resolve
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription
-from avadet.models.heads import activate
-from avadet.models.preprocess import Preprocessing, normalize
-from avadet.structures import Batch, Sample
+from avadet.models.preprocess import Preprocessing
+from avadet.structures import Batch, Detections, Sample
 
 
 class ActionScorer:
     """An action detector and what its description says about input and output.
 
+    Scores come from ``engine.infer.detect_batch``, as those of an evaluation do.
+
     Args:
-        model: an ``ActionDetector`` that carries its description.
+        model: an ``ActionDetector`` that carries its description; it is moved and readied.
         device: to run on.
-        autocast: type for mixed precision, or None for the model's own.
+        precision: "auto", "fp32", "bf16" or "fp16", see ``engine.precision``.
 
     Raises:
-        UserError: the model has no description, or is not a detector.
+        UserError: the model has no description or is not a detector, or the device cannot
+            compute in that precision.
     """
 
     def __init__(
@@ -32,20 +35,20 @@ class ActionScorer:
         model: nn.Module,
         *,
         device: torch.device | str = "cpu",
-        autocast: torch.dtype | None = None,
+        precision: str = "fp32",
     ) -> None:
         description: ModelDescription | None = getattr(model, "description", None)
         if description is None:
             raise UserError("this action model does not say what it expects; convert it first")
         if description.task != "detection":
             raise UserError(
-                f"{description.name} is a classifier of whole clips; the demo needs a detector "
+                f"{description.name} is a classifier of whole clips; people need a detector "
                 "(train one from it with `avadet train configs/ava/...`)"
             )
         self.description = description
         self.device = torch.device(device)
-        self.autocast = autocast
-        self.model = model.to(self.device).eval()
+        self.precision = resolve(precision, self.device)
+        self.model = place(model, self.device, self.precision).eval()
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -60,22 +63,22 @@ class ActionScorer:
             return tuple(f"action {k + 1}" for k in range(self.description.num_classes))
         return names
 
-    @torch.inference_mode()
-    def score(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """(N_i,K) float32 probabilities of each sample's boxes.
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The number of each class in files."""
+        return self.description.class_ids or tuple(range(1, self.description.num_classes + 1))
+
+    def score(self, samples: Sequence[Sample]) -> list[Detections]:
+        """What each sample's people do; probabilities.
 
         Raises:
             UserError: a score is not finite.
         """
-        batch = Batch.collate(samples).to(self.device)
-        video = normalize(batch.video, self.preprocessing)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            logits = self.model(video, batch.boxes_px)
-        scores = activate(logits, self.description.activation).cpu().numpy()
-        if not np.isfinite(scores).all():
-            raise UserError(
-                f"{batch.keyframes[0]}: {self.description.name} gives scores that are not "
-                "numbers; the weights are damaged or do not belong to this network"
-            )
-        counts = np.cumsum([len(sample.boxes_px) for sample in samples])[:-1]
-        return np.split(scores, counts)
+        return detect_batch(
+            self.model,
+            Batch.collate(samples),
+            preprocessing=self.preprocessing,
+            activation=self.description.activation,
+            device=self.device,
+            precision=self.precision,
+        )

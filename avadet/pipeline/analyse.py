@@ -20,12 +20,13 @@ from avadet.pipeline.actions import ActionScorer
 from avadet.pipeline.background import Ahead
 from avadet.pipeline.clock import StageClock
 from avadet.pipeline.cuts import ShotCuts
-from avadet.pipeline.people import PeopleFinder
+from avadet.pipeline.people import Found, PeopleFinder
 from avadet.structures import Clip, Detections, Keyframe, Sample
 from avadet.video.sampling import GRID_FPS, clip_seconds, grid_index, grid_indices
 
 # Small enough that a cut moves histograms by much, and nothing else of the picture is needed.
 _CUT_SHORT_SIDE = 64
+_CUT_STRIDE = 3
 _FRAMES_AHEAD = 32
 _KEYFRAMES_AHEAD = 2
 
@@ -44,6 +45,7 @@ class Reader(Protocol):
         *,
         short_side: int | None = None,
         size: tuple[int, int] | None = None,
+        fps: float = GRID_FPS,
     ) -> Iterator[tuple[float, np.ndarray]]: ...
 
 
@@ -124,20 +126,19 @@ def _sample(keyframe: Keyframe, clip: Clip, boxes: np.ndarray, scores: np.ndarra
 
 def _scored(
     group: Sequence[Keyframe],
-    found: Sequence[tuple[np.ndarray, np.ndarray]],
+    found: Sequence[Found],
     samples: list[Sample],
     actions: ActionScorer | None,
     clock: StageClock,
 ) -> Iterator[Detections]:
-    answers: dict[Keyframe, np.ndarray] = {}
+    answers: dict[Keyframe, Detections] = {}
     if actions is not None and samples:
         with clock("actions"):
-            given = actions.score(samples)
-        answers = {sample.keyframe: scores for sample, scores in zip(samples, given)}
+            answers = {each.keyframe: each for each in actions.score(samples)}
     classes = 0 if actions is None else len(actions.class_names)
-    for keyframe, (boxes, person_scores) in zip(group, found):
-        scores = answers.get(keyframe, np.zeros((len(boxes), classes), np.float32))
-        yield Detections(keyframe, boxes, person_scores, scores)
+    for keyframe, (boxes, scores) in zip(group, found):
+        none = np.zeros((len(boxes), classes), np.float32)
+        yield answers.get(keyframe, Detections(keyframe, boxes, scores, none))
 
 
 class _Ring:
@@ -160,30 +161,32 @@ class _Ring:
         self._cuts = cuts
         self._frames: dict[int, np.ndarray] = {}
         self._newest = -np.inf
-        self._clips: dict[Keyframe, np.ndarray] = {}
+        self._shape = None if actions is None else actions.preprocessing
+        self._fps = self._shape.fps if self._shape else GRID_FPS
         needed: set[int] = set()
-        self._shape = None
-        if actions is not None:
-            self._shape = actions.preprocessing
+        if self._shape is not None:
             for keyframe in keyframes:
                 needed.update(self._indices(keyframe).tolist())
         if cuts is not None:
             # Between clips that do not touch, cuts would go unseen.
-            span = (grid_index(keyframes[0].second), grid_index(keyframes[-1].second))
-            needed.update(range(span[0], span[1] + 1, 2 if self._shape else 3))
+            ends = (grid_index(keyframes[k].second, self._fps) for k in (0, -1))
+            needed.update(range(next(ends), next(ends) + 1, _CUT_STRIDE))
         side = self._shape.test_short_side if self._shape else _CUT_SHORT_SIDE
-        seconds = [index / GRID_FPS for index in sorted(needed)]
-        self.stream = reader.stream(seconds, short_side=side) if seconds else iter(())
+        seconds = [index / self._fps for index in sorted(needed)]
+        self.stream = (
+            reader.stream(seconds, short_side=side, fps=self._fps) if seconds else iter(())
+        )
 
     def _indices(self, keyframe: Keyframe) -> np.ndarray:
         shape = self._shape
+        assert shape is not None
         times = clip_seconds(keyframe.second, shape.num_frames, shape.frame_stride, shape.fps)
-        return grid_indices(times)
+        return grid_indices(times, self._fps)
 
     def clip(self, keyframe: Keyframe, *, wanted: bool) -> Clip | None:
         """Moves on to a keyframe; its clip where one is wanted."""
         if self._shape is None:
-            self._advance(grid_index(keyframe.second))
+            self._advance(grid_index(keyframe.second, self._fps))
             self._frames.clear()
             return None
         indices = self._indices(keyframe)
@@ -193,14 +196,14 @@ class _Ring:
         if not wanted:
             return None
         frames = np.stack([self._frames[index] for index in indices.tolist()])
-        return Clip(frames, indices / GRID_FPS)
+        return Clip(frames, indices / self._fps)
 
     def _advance(self, until: int, keep_from: int = 0) -> None:
         while self._newest < until:
             second, frame = next(self.passing, (np.inf, None))
             if frame is None:
                 return
-            self._newest = grid_index(second)
+            self._newest = grid_index(second, self._fps)
             if self._newest >= keep_from:
                 self._frames[self._newest] = frame
             if self._cuts is not None:

@@ -96,8 +96,8 @@ class Abandoned(Exception):
 class Behind(Generic[T, R]):
     """Feeds ``work``, a function of an iterator, in a thread of its own.
 
-    A context manager: leaving it normally ends the iterator and waits for the work; leaving it by
-    an exception raises ``Abandoned`` inside the work, so that files written atomically vanish.
+    A context manager: leaving it normally finishes the work; leaving it by an exception raises
+    ``Abandoned`` inside the work, so that files written atomically vanish.
 
     Args:
         work: consumes the items; what it returns is ``result`` afterwards.
@@ -112,6 +112,7 @@ class Behind(Generic[T, R]):
         self._queue: queue.Queue[object] = queue.Queue(max(1, depth))
         self._error: BaseException | None = None
         self._abandoned = threading.Event()
+        self._ended = False
         self._thread = threading.Thread(target=self._consume, name=name, daemon=True)
 
     def __enter__(self) -> Behind[T, R]:
@@ -126,20 +127,26 @@ class Behind(Generic[T, R]):
         """
         self._send(item)
 
+    def finish(self) -> None:
+        """Ends the iterator and waits for the work; an interrupt does not end the waiting work.
+
+        Raises:
+            Exception: what the work failed with.
+        """
+        if not self._ended:
+            self._send(_END)
+            self._ended = True
+        # Short waits, so that an interrupt is noticed while the work goes on.
+        while self._thread.is_alive():
+            self._thread.join(_TICK)
+        if self._error is not None:
+            raise self._error
+
     def __exit__(self, kind: object, *exc: object) -> None:
-        if kind is None:
-            try:
-                self._send(_END)
-                # Short waits, so that an interrupt is noticed while the work goes on.
-                while self._thread.is_alive():
-                    self._thread.join(_TICK)
-            except BaseException:
-                self._abandoned.set()
-                self._thread.join()
-                raise
-            if self._error is not None:
-                raise self._error
-        else:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
             self._abandoned.set()
             self._thread.join()
 

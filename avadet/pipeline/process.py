@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,20 @@ def process(
     try:
         with ExitStack() as stack:
             sinks = _sinks(stack, reader, job, actions, stretch, (interval, gap), outcome)
+            moments = stack.enter_context(
+                closing(_moments(reader, job, people, actions, stretch, tracker, outcome))
+            )
             try:
-                for moment in _moments(reader, job, people, actions, stretch, tracker, outcome):
+                for moment in moments:
                     for sink in sinks:
                         sink.put(moment)
+                for sink in sinks:
+                    sink.finish()
             except KeyboardInterrupt:
+                # Once: complete the files with what there is. Twice: leave none.
                 outcome.interrupted = True
+                for sink in sinks:
+                    sink.finish()
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(
@@ -144,7 +152,7 @@ def _moments(
     stretch: Stretch,
     tracker: Tracker,
     outcome: Outcome,
-) -> Iterator[Moment]:
+) -> Generator[Moment, None, None]:
     """Detections with track ids; counts as it goes."""
     cuts = ShotCuts()
     last = -float("inf")
@@ -221,7 +229,7 @@ def _sinks(
                 Timeline(interval=pace[0], max_gap=pace[1]),
                 painter=painter,
                 audio_from=job.movie if job.sound and job.movie.is_file() else None,
-                stop_early=lambda: outcome.interrupted,
+                stop=lambda: outcome.interrupted,
                 on_frame=bar.update,
                 clock=outcome.clock,
                 ahead=job.overlap,
@@ -244,7 +252,7 @@ def _write_csv(path: Path, actions: ActionScorer | None, moments: Iterator[Momen
     found = (moment.detections for moment in moments)
     if actions is None:
         return write_proposals_csv(path, found)
-    return write_detections_csv(path, found, actions.description.class_ids)
+    return write_detections_csv(path, found, actions.class_ids)
 
 
 def _head(
@@ -253,7 +261,7 @@ def _head(
     """What the JSON says before the keyframes."""
     description = None if actions is None else actions.description
     names = () if actions is None else actions.class_names
-    ids = (description and description.class_ids) or range(1, len(names) + 1)
+    ids = () if actions is None else actions.class_ids
     return {
         "avadet": __version__,
         "movie": job.movie.name,
@@ -266,5 +274,5 @@ def _head(
         "keyframes_per_second": job.rate,
         "model": None if description is None else description.name,
         "activation": None if description is None else description.activation,
-        "classes": [{"id": int(k), "name": name} for k, name in zip(ids, names)],
+        "classes": [{"id": k, "name": name} for k, name in zip(ids, names)],
     }

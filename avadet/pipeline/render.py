@@ -20,6 +20,7 @@ from avadet.video.writer import VideoWriter
 from avadet.visualize import Painter, Person, short_names
 
 _FRAMES_AHEAD = 8
+_MOST_FPS = 60.0
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,15 @@ class Stretch:
     ) -> Stretch:
         """The source's frames between two times, enlarged where they are small.
 
-        Frames come from a grid of 30 a second, so that a movie of more is written at a half, a
-        third, ... of its rate. A variable rate becomes its mean.
+        A movie of more than 60 frames a second is written at a half, a third, ... of its rate; a
+        variable rate becomes its mean.
 
         Args:
             scale: factor of both sides; overrides ``min_height``.
             min_height: lower movies are enlarged to it, so that labels fit.
         """
         fps = reader.fps if 0 < reader.fps < 1000 else GRID_FPS
-        fps /= np.ceil(fps / GRID_FPS - 1e-3)
+        fps /= np.ceil(fps / _MOST_FPS - 1e-3)
         factor = scale or max(1.0, min_height / reader.height)
         height, width = (
             max(2, 2 * round(side * factor / 2)) for side in (reader.height, reader.width)
@@ -117,7 +118,7 @@ def render(
     *,
     painter: Painter | None = None,
     audio_from: Path | None = None,
-    stop_early: Callable[[], bool] = bool,
+    stop: Callable[[], bool] = bool,
     on_frame: Callable[[], object] = bool,
     clock: StageClock | None = None,
     ahead: bool = True,
@@ -136,8 +137,7 @@ def render(
         timeline: an empty one.
         painter: of the stretch's size.
         audio_from: movie whose sound is kept.
-        stop_early: asked when the moments end: whether the movie ends with them (interrupted)
-            instead of going on to the end of the stretch.
+        stop: asked before each frame: whether the movie ends here (interrupted).
         on_frame: called after each frame.
         clock: gathers the time per stage.
         ahead: decode in a thread of its own.
@@ -145,9 +145,9 @@ def render(
     clock = clock or StageClock()
     painter = painter or Painter(stretch.height, stretch.width)
     shown = Labels(short_names(labels.names), labels.threshold, labels.top_k)
-    seconds = stretch.seconds
-    frames = reader.stream(seconds, size=(stretch.height, stretch.width))
-    last, written = np.inf, 0
+    size = stretch.height, stretch.width
+    frames = reader.stream(stretch.seconds, size=size, fps=stretch.fps)
+    written = 0
     with (
         closing(clock.each("decode", frames)) as decoded,
         Ahead(decoded, _FRAMES_AHEAD * ahead, "drawing") as passing,
@@ -160,17 +160,14 @@ def render(
             audio_start=stretch.start,
         ) as writer,
     ):
-        newest = seconds[0]
         for second, frame in passing:
             while timeline.settled_until <= second:
                 moment = next(moments, None)
                 if moment is None:
                     timeline.finish()
-                    last = newest if stop_early() else np.inf
                     break
-                newest = moment.detections.keyframe.second
                 timeline.add(moment.detections, cuts=moment.cuts)
-            if second > last and written:
+            if stop() and written:
                 break
             with clock("draw"):
                 people = [_person(box, stretch, shown) for box in timeline.at(second)]
