@@ -18,7 +18,7 @@ POSE_SIZE = 11
 ARMS = (NEAR_UPPER, NEAR_FORE, FAR_UPPER, FAR_FORE)
 
 # Cycle lengths vary by this factor from person to person and again from cycle to cycle.
-PERSON_SPREAD, CYCLE_SPREAD = 0.25, 0.4
+PERSON_SPREAD, CYCLE_SPREAD = 0.25, 0.5
 # Share of a cycle that the slow way of an asymmetric motion takes.
 SLOW_SHARE = 0.75
 
@@ -151,8 +151,8 @@ def pose_arms(pose: np.ndarray, figure: str, phase: np.ndarray, style: np.ndarra
     upper, fore = (NEAR_UPPER, NEAR_FORE) if style[7] > 0 else (FAR_UPPER, FAR_FORE)
     both = ((NEAR_UPPER, NEAR_FORE, 1.0), (FAR_UPPER, FAR_FORE, -1.0))
     if figure == "raised":
-        pose[:, upper] = 128 + 14 * style[2]
-        pose[:, fore] = 182 + 10 * style[3] + (46 + 6 * style[4]) * (2 * swing(phase) - 1)
+        pose[:, upper] = 112 + 14 * style[2]
+        pose[:, fore] = 154 + 10 * style[3] + (46 + 6 * style[4]) * (2 * swing(phase) - 1)
     elif figure == "palms":
         gap = swing(phase)
         for one, two, side in both:

@@ -83,8 +83,8 @@ class Shot:
         settings: see ``Settings``.
         frames: length in frames.
         changes: frames, ascending and inside the shot, at which everybody turns to something else.
-        only: what the single person of the shot does throughout: (body, arms); free choice
-            when None.
+        only: (body, arms) for a shot of one person who does just this, or of two where the
+            second is a "pair" action; free choice when None.
     """
 
     def __init__(
@@ -133,12 +133,16 @@ class Shot:
     def _cast(self, rng: np.random.Generator, only: tuple[Action, Action] | None) -> list[_Person]:
         """Chooses the people, their places and their doings."""
         settings = self.settings
-        pairs = repertoire("pair", settings.classes, settings.decoys)
-        together = only is None and bool(pairs) and rng.uniform() < settings.pairs
         low, high = settings.people
-        count = 1 if only else int(rng.integers(max(low, 2) if together else low, high + 1))
+        pairs = repertoire("pair", settings.classes, settings.decoys)
+        together = bool(pairs) and high > 1 and rng.uniform() < settings.pairs
+        count = int(rng.integers(max(low, 2) if together else low, high + 1))
+        if only is not None:
+            pairs = tuple(action for action in only if action.part == "pair")
+            together = bool(pairs)
+            count = 1 + together
         places = (np.arange(count) + 0.5 + rng.uniform(-0.22, 0.22, count)) / count
-        if settings.clutter > CROWDED:
+        if settings.clutter > CROWDED and only is None:
             places = rng.uniform(0.0, 1.0, count)
         base = rng.uniform(*settings.person_height)
         people, tracks = [], []

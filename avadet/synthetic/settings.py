@@ -96,11 +96,12 @@ _SMALL = Settings(
     width=144,
     height=112,
     people=(1, 2),
-    person_height=(0.66, 0.76),
+    person_height=(0.68, 0.8),
     clutter=0.1,
     classes=_EIGHT,
     decoys="still",
     pairs=0.0,
+    tempo=0.85,
 )
 MINI_AVA_PRESETS = {
     "tiny": replace(_SMALL, movies=2, val_movies=1, seconds=5, width=96, height=80),
@@ -112,6 +113,7 @@ MINI_AVA_PRESETS = {
         seconds=24,
         classes=(10, 11, 12, 14, 36, 45, 46, 47, 67, 69),
         decoys="slow",
+        tempo=1.0,
     ),
     "large": Settings(
         movies=300,
@@ -128,16 +130,28 @@ MINI_AVA_PRESETS = {
         shot_acts=2,
     ),
 }
-# Single people, one action per clip: the same frames as the Mini-AVA preset of that name.
+
+
+def _single(preset: str, clips: int, val_clips: int) -> Settings:
+    """The preset's people one at a time, in a square frame of the same height."""
+    base = MINI_AVA_PRESETS[preset]
+    return replace(
+        base,
+        movies=clips,
+        val_movies=val_clips,
+        seconds=3,
+        width=base.height,
+        people=(1, 1),
+        pairs=0.0,
+        clutter=min(base.clutter, 0.4),
+    )
+
+
 MINI_KINETICS_PRESETS = {
-    "tiny": replace(MINI_AVA_PRESETS["tiny"], movies=2, val_movies=1, seconds=3, people=(1, 1)),
-    "small": replace(_SMALL, movies=150, val_movies=25, seconds=3, people=(1, 1)),
-    "bench": replace(
-        MINI_AVA_PRESETS["bench"], movies=200, val_movies=30, seconds=3, people=(1, 1)
-    ),
-    "large": replace(
-        MINI_AVA_PRESETS["large"], movies=400, val_movies=50, seconds=3, people=(1, 1), pairs=0.0
-    ),
+    "tiny": _single("tiny", 2, 1),
+    "small": _single("small", 150, 25),
+    "bench": _single("bench", 200, 30),
+    "large": _single("large", 400, 50),
 }
 
 
