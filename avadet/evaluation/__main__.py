@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ def _add_ava(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="whose number; 'all' prints every one (default: official)",
     )
     parser.add_argument("--json", metavar="OUT", help="write the result here")
+    parser.add_argument(
+        "--timings", action="store_true", help="print seconds taken by stage, as one JSON line"
+    )
     parser.set_defaults(run=_run_ava)
 
 
@@ -37,6 +41,8 @@ def _run_ava(args: argparse.Namespace) -> int:
     print_frame_map(result)
     if args.json:
         write_json(args.json, result.to_json())
+    if args.timings:
+        print("timings " + json.dumps(result.seconds))
     return 0
 
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from avadet.errors import UserError
 from avadet.evaluation import ava_classes
+from avadet.evaluation.arrow_columns import read_csv_columns, read_parquet_columns
 from avadet.evaluation.csv_rows import numbered_rows, open_text, read_rows
-from avadet.evaluation.tables import ALIASES, BoxTable, Codes, empty_table, from_columns
+from avadet.evaluation.tables import BoxTable, Codes, empty_table, from_columns
 
 BoxSource = Union[str, "os.PathLike[str]", BoxTable, Mapping[str, Any], Any]
 
-_COLUMN_NAMES = ("video", "second", "x1", "y1", "x2", "y2", "label", "score")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
@@ -46,10 +46,11 @@ def read_boxes(source: BoxSource, what: str = "boxes") -> BoxTable:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix in _PARQUET_SUFFIXES:
-        return _read_parquet(path)
+        return read_parquet_columns(path)
     if path.stat().st_size == 0:
         return empty_table(str(path))
-    table = _read_columns(path)
+    width = 0 if _has_byte_order_mark(path) else _first_row_width(path)
+    table = read_csv_columns(path, width) if width in (7, 8) else None
     return read_rows(path) if table is None else table
 
 
@@ -65,122 +66,6 @@ def _has_byte_order_mark(path: Path) -> bool:
             return stream.read(1) == "\ufeff"
         except (UnicodeDecodeError, OSError, EOFError):
             return False
-
-
-def _read_columns(path: Path) -> BoxTable | None:
-    """Parses a regular file of 7 or 8 columns; None when it is not one."""
-    import pyarrow as pa
-    import pyarrow.csv
-
-    if _has_byte_order_mark(path):
-        return None
-    width = _first_row_width(path)
-    if width not in (7, 8):
-        return None
-    text = pa.dictionary(pa.int32(), pa.string())
-    kinds = dict.fromkeys(_COLUMN_NAMES[:width], pa.float64())
-    kinds |= {"video": text, "second": text, "label": pa.int32()}
-    try:
-        table = pyarrow.csv.read_csv(
-            str(path),
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=list(_COLUMN_NAMES[:width]), block_size=4 << 20
-            ),
-            parse_options=pyarrow.csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=kinds, null_values=[], strings_can_be_null=False
-            ),
-        )
-    except (pa.ArrowInvalid, OSError):
-        return None
-    return _from_arrow(table, str(path), in_memory=False)
-
-
-def _read_parquet(path: Path) -> BoxTable:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    try:
-        names = pyarrow.parquet.read_schema(path).names
-        texts = [n for n in names if n in ALIASES["video"] + ALIASES["second"]]
-        table = pyarrow.parquet.read_table(path, read_dictionary=texts, use_pandas_metadata=False)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot read as Parquet: {error}") from error
-    renamed = {}
-    for name, aliases in ALIASES.items():
-        found = [alias for alias in aliases if alias in names]
-        if found:
-            renamed[found[0]] = name
-        elif name != "score":
-            raise UserError(
-                f"{path}: no column {name!r}; it may be called {', '.join(aliases)}; "
-                f"found {', '.join(names)}"
-            )
-    table = table.select(list(renamed)).rename_columns(list(renamed.values()))
-    if any(column.null_count for column in table.columns):
-        empty = [name for name in table.column_names if table.column(name).null_count]
-        raise UserError(f"{path}: column {empty[0]!r} has empty cells; every row needs a value")
-    return _from_arrow(table, str(path), in_memory=True)
-
-
-def _from_arrow(table: Any, source: str, in_memory: bool) -> BoxTable:
-    """Takes an Arrow table apart column by column, to hold each only once."""
-
-    def take(name: str) -> Any:
-        nonlocal table
-        column = table.column(name)
-        table = table.drop_columns([name])
-        return column
-
-    def numbers(name: str) -> Any:
-        try:
-            values = take(name).to_numpy()
-            return np.ascontiguousarray(values, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{source}: column {name!r} must hold numbers: {error}") from error
-
-    has_score = "score" in table.column_names
-    count = table.num_rows
-    videos, video = _arrow_codes(take("video"))
-    times, time = _arrow_codes(take("second"))
-    label = np.ascontiguousarray(take("label").to_numpy())
-    if label.dtype.kind not in "iu":
-        raise UserError(f"{source}: column 'label' must hold whole numbers, not {label.dtype}")
-    return BoxTable(
-        source,
-        videos,
-        times,
-        video,
-        time,
-        numbers("x1"),
-        numbers("y1"),
-        numbers("x2"),
-        numbers("y2"),
-        label,
-        numbers("score") if has_score else np.ones(count),
-        unscored=None if has_score else np.ones(count, dtype=bool),
-        in_memory=in_memory,
-    )
-
-
-def _arrow_codes(column: Any) -> tuple[tuple[str, ...], Codes]:
-    import pyarrow as pa
-
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    column = column.unify_dictionaries()
-    if column.num_chunks == 0:
-        return (), np.zeros(0, dtype=np.int32)
-    distinct = column.chunk(0).dictionary.to_pylist()
-    codes = np.empty(len(column), dtype=np.int32)
-    start = 0
-    for chunk in column.chunks:
-        codes[start : start + len(chunk)] = chunk.indices.to_numpy()
-        start += len(chunk)
-    texts = tuple(
-        str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in distinct
-    )
-    return texts, codes
 
 
 def read_excluded(source: BoxSource) -> BoxTable:

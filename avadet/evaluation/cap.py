@@ -13,6 +13,8 @@ a frame:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from avadet.evaluation.tables import Bools, Floats, Ints
@@ -53,8 +55,8 @@ def kth_best(values: Floats, starts: Ints, lengths: Ints, k: int) -> Floats:
     large = large[np.argsort(lengths[large], kind="stable")]
     begin = 0
     while begin < len(large):
-        end = min(len(large), begin + max(1, 4_000_000 // max(1, int(lengths[large[begin]]))))
-        while int(lengths[large[end - 1]]) * (end - begin) > 16_000_000 and end > begin + 1:
+        end = min(len(large), begin + max(1, 1_000_000 // max(1, int(lengths[large[begin]]))))
+        while int(lengths[large[end - 1]]) * (end - begin) > 2_000_000 and end > begin + 1:
             end = begin + (end - begin) // 2
         chosen = large[begin:end]
         width = int(lengths[chosen[-1]])
@@ -68,7 +70,7 @@ def kth_best(values: Floats, starts: Ints, lengths: Ints, k: int) -> Floats:
 
 
 def keep_best(
-    frame: Ints, label: Ints, score: Floats, boxes: tuple[Floats, Floats, Floats, Floats], cap: int
+    frame: Ints, label: Ints, score: Floats, boxes: Callable[[Ints], Floats], cap: int
 ) -> Bools:
     """Which rows survive a cap per frame.
 
@@ -76,7 +78,7 @@ def keep_best(
         frame: (N,) frame numbers; rows in file order.
         label: (N,) class ids.
         score: (N,) without NaN.
-        boxes: the columns x1, y1, x2, y2, (N,) each; looked at only where scores tie at the cap.
+        boxes: gives the corners (R, 4) of some of the rows; asked only where scores tie at the cap.
         cap: rows kept per frame.
 
     Returns:
@@ -95,7 +97,8 @@ def keep_best(
         keep[place] = _keep_tied(
             score[rows],
             float(threshold[group]),
-            np.stack([boxes[2][rows], boxes[3][rows], boxes[0][rows], boxes[1][rows], label[rows]]),
+            boxes(rows),
+            label[rows],
             cap,
         )
     if order is None:
@@ -105,15 +108,15 @@ def keep_best(
     return result
 
 
-def _keep_tied(score: Floats, threshold: float, tuples: Floats, cap: int) -> Bools:
-    """The rows of one frame whose heap is full of equal scores; tuples are x2 y2 x1 y1 class."""
+def _keep_tied(score: Floats, threshold: float, boxes: Floats, label: Ints, cap: int) -> Bools:
+    """The rows of one frame in which scores tie at the cap."""
     above, at = score > threshold, score == threshold
     full = np.flatnonzero(np.cumsum(above | at) == cap)[0]
     entered = np.flatnonzero(at[: full + 1])
     evicted = int(above[full + 1 :].sum())
     # lexsort's last key leads: class, y1, x1, y2, x2.
-    x2, y2, x1, y1, label = tuples[:, entered]
-    order = np.lexsort((x2, y2, x1, y1, label))
+    x1, y1, x2, y2 = boxes[entered].T
+    order = np.lexsort((x2, y2, x1, y1, label[entered]))
     keep = np.array(above, dtype=bool)
     keep[entered[order[evicted:]]] = True
     return keep

@@ -7,12 +7,13 @@ digits in all older ones (where 902.0 is an error).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 import numpy as np
 
 from avadet.errors import UserError
-from avadet.evaluation.tables import BoxTable, Codes, Ints
+from avadet.evaluation.tables import Bools, BoxTable, Codes, Ints
 
 # Above this many (video, time) pairs the table of frames is searched instead of indexed.
 _DENSE_LIMIT = 50_000_000
@@ -83,9 +84,9 @@ class FrameIndex:
         """The number of (video, time) pairs, present or not."""
         return max(1, len(self.videos) * len(self.times))
 
-    def ids(self, table: BoxTable) -> Ints:
-        """Frame ids (N,) of the rows of a table given at construction."""
-        return self._combine(table, table.video, table.time)
+    def ids(self, table: BoxTable, piece: slice = slice(None)) -> Ints:
+        """Frame ids (N,) of the rows of a table given at construction, or of some of them."""
+        return self._combine(table, table.video[piece], table.time[piece])
 
     def bare_ids(self, table: BoxTable) -> Ints:
         """Frame ids (B,) of its rows that only name a keyframe."""
@@ -117,31 +118,11 @@ class FrameIndex:
         video, time = np.divmod(ids, len(self.times))
         return np.asarray(video_place[video] + time_place[time])
 
-    def number(self, *groups: Ints) -> tuple[Ints, list[Ints]]:
-        """Renumbers frame ids 0..F-1 in ascending order.
-
-        Args:
-            groups: arrays of frame ids.
-
-        Returns:
-            the distinct ids (F,), and each group with its new numbers; an id that the first group
-            lacks is kept too.
-        """
-        if self.size <= _DENSE_LIMIT:
-            present = np.zeros(self.size, dtype=bool)
-            for group in groups:
-                present[group] = True
-            distinct = np.flatnonzero(present)
-            place = np.full(self.size, -1, dtype=np.int64)
-            place[distinct] = np.arange(len(distinct))
-            return distinct, [place[group] for group in groups]
-        distinct = np.unique(np.concatenate([np.unique(group) for group in groups]))
-        return distinct, [np.searchsorted(distinct, group) for group in groups]
-
-    def contains(self, ids: Ints, chosen: Ints) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        """Which of ``ids`` are among ``chosen``."""
-        if self.size <= _DENSE_LIMIT:
-            present = np.zeros(self.size, dtype=bool)
-            present[chosen] = True
-            return present[ids]
-        return np.isin(ids, chosen)
+    def membership(self, chosen: Ints) -> Callable[[Ints], Bools]:
+        """A function that tells which frame ids are among ``chosen``."""
+        if self.size > _DENSE_LIMIT:
+            distinct = np.unique(chosen)
+            return lambda ids: np.isin(ids, distinct)
+        present = np.zeros(self.size, dtype=bool)
+        present[chosen] = True
+        return lambda ids: present[ids]

@@ -115,6 +115,8 @@ def best_overlaps(
     leading = np.flatnonzero(ranked == top[pair_row])
     first = leading[np.concatenate([[True], np.diff(pair_row[leading]) > 0])]
     if tie_order is not None and len(leading) > len(first):
+        # Below the threshold nothing depends on the choice.
+        leading = leading[values[leading] >= IOU_THRESHOLD]
         first = _resolve_ties(first, leading, pair_row, pair_gt, tie_order)
     best[rows] = pair_gt[first]
     iou[rows] = np.nan_to_num(values[first], nan=0.0)

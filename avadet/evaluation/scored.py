@@ -22,6 +22,7 @@ from avadet.evaluation.matching import (
     first_hits,
 )
 from avadet.evaluation.protocols import Protocol
+from avadet.evaluation.selection import class_lookup, select
 from avadet.evaluation.tables import Bools, BoxTable, Floats, Ints
 
 logger = logging.getLogger(__name__)
@@ -59,15 +60,6 @@ class ScoredRows:
     counts: dict[str, int]
 
 
-def class_index(labels: Ints, class_ids: Ints) -> Ints:
-    """The place of each label in ``class_ids``, -1 where it has none."""
-    top = int(class_ids[-1])
-    lookup = np.full(top + 2, -1, dtype=np.int64)
-    lookup[class_ids] = np.arange(len(class_ids))
-    known = (labels >= 0) & (labels <= top)
-    return lookup[np.where(known, labels, top + 1)]
-
-
 def score_rows(
     groundtruth: BoxTable,
     detections: BoxTable,
@@ -89,15 +81,14 @@ def score_rows(
     counts: dict[str, int] = {}
 
     gt_frame_all = frames.ids(groundtruth)
-    gt_label_all = class_index(groundtruth.label, class_ids)
+    gt_label_all = class_lookup(class_ids)(groundtruth.label)
     gt_keep = gt_label_all >= 0
     counts["ground truth of other classes"] = int((~gt_keep).sum())
-    drop: Bools = np.zeros(len(gt_keep), dtype=bool)
     if len(banned):
-        drop = frames.contains(gt_frame_all, banned)
+        drop = frames.membership(banned)(gt_frame_all)
         counts["ground truth of excluded frames"] = int((drop & gt_keep).sum())
-    if protocol.use_excluded == "drop":
-        gt_keep &= ~drop
+        if protocol.use_excluded == "drop":
+            gt_keep &= ~drop
     gt_rows = np.flatnonzero(gt_keep)
     if protocol.skip_undetected and not len(gt_rows):
         raise UserError(
@@ -105,39 +96,23 @@ def score_rows(
             f"{protocol.name} cannot score"
         )
     listed = np.concatenate([gt_frame_all, frames.bare_ids(groundtruth)])
-
-    det_label = class_index(detections.label, class_ids)
-    keep = det_label >= 0
-    counts["detections of other classes"] = int((~keep).sum())
-    _refuse_scores(detections, keep, protocol)
-    det_frame = frames.ids(detections)
-    if protocol.frames != "all":
-        scored = listed if protocol.frames == "listed" else gt_frame_all[gt_rows]
-        outside = ~frames.contains(det_frame, scored)
-        counts["detections on frames without ground truth"] = int((keep & outside).sum())
-        keep &= ~outside
-        del outside
-    if len(banned):
-        hidden = keep & frames.contains(det_frame, banned)
-        counts["detections on excluded frames"] = int(hidden.sum())
-        keep &= ~hidden
-    rows = np.flatnonzero(keep)
-    del keep
-    frame, label = det_frame[rows], det_label[rows]
-    del det_frame, det_label
-    score = detections.score[rows]
+    scored = {"all": None, "listed": listed, "labelled": gt_frame_all[gt_rows]}[protocol.frames]
+    _refuse_scores(detections, class_ids, protocol)
+    selection = select(detections, frames, class_ids, scored, banned)
+    rows, frame, label = selection.rows, selection.frame, selection.label
+    score = selection.score
+    counts |= selection.counts
+    del selection
 
     if protocol.cap:
-        columns = tuple(
-            c[rows] for c in (detections.x1, detections.y1, detections.x2, detections.y2)
-        )
-        kept = keep_best(frame, label, score, columns, protocol.cap)  # type: ignore[arg-type]
+
+        def corners(chosen: Ints) -> Floats:
+            return detections.boxes(rows[chosen])
+
+        kept = keep_best(frame, label, score, corners, protocol.cap)
         counts[f"detections beyond the {protocol.cap} best of their frame"] = int((~kept).sum())
         rows, frame, label, score = rows[kept], frame[kept], label[kept], score[kept]
-        boxes = np.stack([column[kept] for column in columns], axis=1)
-        del columns
-    else:
-        boxes = detections.boxes(rows)
+    boxes = detections.boxes(rows)
     valid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     if protocol.refuse_invalid:
         _refuse_inverted(detections, rows, boxes, "detection")
@@ -210,7 +185,7 @@ def _refuse(groundtruth: BoxTable, detections: BoxTable, protocol: Protocol) -> 
             )
 
 
-def _refuse_scores(detections: BoxTable, chosen: Bools, protocol: Protocol) -> None:
+def _refuse_scores(detections: BoxTable, class_ids: Ints, protocol: Protocol) -> None:
     unknown = np.flatnonzero(np.isnan(detections.score))
     if len(unknown):
         raise UserError(
@@ -218,7 +193,7 @@ def _refuse_scores(detections: BoxTable, chosen: Bools, protocol: Protocol) -> N
             f"{len(unknown)} such rows"
         )
     if protocol.need_scores and detections.unscored is not None:
-        missing = np.flatnonzero(detections.unscored & chosen)
+        missing = np.flatnonzero(detections.unscored & np.isin(detections.label, class_ids))
         if len(missing):
             raise UserError(
                 f"{detections.where(int(missing[0]))}: no score in column 8, which protocol "
