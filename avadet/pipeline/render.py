@@ -104,7 +104,7 @@ class Stretch:
     @property
     def seconds(self) -> list[float]:
         """Times of the frames in the source; one at least."""
-        count = max(1, round((self.end - self.start) * self.fps))
+        count = max(1, int((self.end - self.start) * self.fps + 0.5))
         return [self.start + k / self.fps for k in range(count)]
 
 

@@ -39,9 +39,13 @@ def test_ahead_passes_errors_on_in_place(depth: int) -> None:
         raise RuntimeError("broken")
 
     seen = []
-    with pytest.raises(RuntimeError, match="broken"), Ahead(produce(), depth, "t") as items:
-        for item in items:
-            seen.append(item)
+
+    def consume() -> None:
+        with Ahead(produce(), depth, "t") as items:
+            seen.extend(items)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        consume()
     assert seen == [1]
 
 
@@ -73,11 +77,14 @@ def test_behind_raises_the_errors_of_the_work() -> None:
         next(items)
         raise OSError(28, "full")
 
-    with pytest.raises(OSError, match="full"), Behind(fail, 1, "t") as work:
-        for k in range(1000):
-            work.put(k)
-    with pytest.raises(OSError, match="full"), Behind(fail, 1, "t") as work:
-        work.put(1)
+    def feed(count: int) -> None:
+        with Behind(fail, 1, "t") as work:
+            for k in range(count):
+                work.put(k)
+
+    for count in (1, 1000):
+        with pytest.raises(OSError, match="full"):
+            feed(count)
 
 
 def test_behind_abandons_the_work_when_the_caller_fails() -> None:
@@ -90,9 +97,13 @@ def test_behind_abandons_the_work_when_the_caller_fails() -> None:
             seen.append("abandoned")
             raise
 
-    with pytest.raises(ValueError, match="caller"), Behind(work, 2, "t") as sink:
-        sink.put(1)
-        raise ValueError("caller")
+    def feed() -> None:
+        with Behind(work, 2, "t") as sink:
+            sink.put(1)
+            raise ValueError("caller")
+
+    with pytest.raises(ValueError, match="caller"):
+        feed()
     assert seen == ["abandoned"]
 
 
