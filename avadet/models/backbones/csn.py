@@ -15,7 +15,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from avadet.errors import UserError
-from avadet.models.backbones.resnet3d import FULL_KERNELS, ResNet3D, stage_depths
+from avadet.models.backbones.resnet3d import EXPANSION, FULL_KERNELS, ResNet3D, stage_depths
 from avadet.models.layers import ConvSpec, freeze_norms, plain_conv
 
 
@@ -49,7 +49,9 @@ def csn(
     depth: int = 152,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (3, 7, 7),
+    stem_pool: bool = True,
     temporal_strides: Sequence[int] = (1, 2, 2, 2),
     output_stride: int = 32,
     dilate: bool = True,
@@ -79,7 +81,9 @@ def csn(
     network = ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        expansion=expansion,
         stem_kernel=stem_kernel,
+        stem_pool=stem_pool,
         temporal_kernels=FULL_KERNELS,
         temporal_at="b",
         temporal_strides=temporal_strides,

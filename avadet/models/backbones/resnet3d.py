@@ -144,14 +144,20 @@ class ResStage(nn.Module):
 
 
 class Stem(ConvNorm):
-    """Convolution, norm, ReLU, max pool 1x3x3 with stride 2 in space: spatial stride 4 in all."""
+    """Convolution, norm, ReLU, max pool 1x3x3: spatial stride 4 in all, half of it in the pool.
+
+    Without ``pool`` the convolution strides by 4.
+    """
 
     def __init__(
-        self, width: int, kernel: Triple, norm: NormMaker, conv_stride_t: int, pool_stride_t: int
+        self, width: int, kernel: Triple, norm: NormMaker, strides_t: Sequence[int], pool: bool
     ) -> None:
-        spec = ConvSpec(3, width, kernel, (conv_stride_t, 2, 2))
-        super().__init__(plain_conv(spec), norm(width))
-        self.pool = nn.MaxPool3d((1, 3, 3), stride=(pool_stride_t, 2, 2), padding=(0, 1, 1))
+        conv_t, pool_t = strides_t
+        stride = (conv_t, 2, 2) if pool else (conv_t * pool_t, 4, 4)
+        super().__init__(plain_conv(ConvSpec(3, width, kernel, stride)), norm(width))
+        self.pool: nn.Module = nn.Identity()
+        if pool:
+            self.pool = nn.MaxPool3d((1, 3, 3), stride=(pool_t, 2, 2), padding=(0, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
@@ -169,9 +175,12 @@ class ResNet3D(nn.Module):
 
     Args:
         depths: blocks of res2..res5.
-        width: channels of the stem and inner channels of res2; the last map has 32 times as many.
+        width: channels of the stem and inner channels of res2; each stage doubles them.
+        expansion: a block puts out so many times its inner channels.
         stem_kernel: (t,h,w) of the first convolution.
         stem_strides_t: temporal strides of the stem's convolution and pool.
+        stem_pool: False strides by 4 in the convolution and does without the pool. On a CPU a
+            third of a tiny network's time goes into the maps before the pool.
         temporal_kernels: per stage, the kernels of its blocks, repeated over them.
         temporal_blocks: per stage, how many first blocks may have temporal kernels; the rest get 1.
         temporal_at: the layer that has it, "a" or "b".
@@ -197,8 +206,10 @@ class ResNet3D(nn.Module):
         *,
         depths: Sequence[int] = DEPTHS[50],
         width: int = 64,
+        expansion: int = EXPANSION,
         stem_kernel: Sequence[int] = (1, 7, 7),
         stem_strides_t: Sequence[int] = (1, 1),
+        stem_pool: bool = True,
         temporal_kernels: Sequence[Sequence[int]] = SLOW_KERNELS,
         temporal_blocks: Sequence[int | None] = (None, None, None, None),
         temporal_at: str = "a",
@@ -223,11 +234,11 @@ class ResNet3D(nn.Module):
                 raise UserError(f"non_local.places: there is no {name} with blocks {list(places)}")
         strides, dilations = spatial_layout(output_stride, dilate)
         t, h, w = stem_kernel
-        self.stem = Stem(width, (t, h, w), norm, *stem_strides_t)
+        self.stem = Stem(width, (t, h, w), norm, stem_strides_t, stem_pool)
         channels = width
         for s, name in enumerate(STAGES):
             inner = width * 2**s
-            out = inner * EXPANSION
+            out = inner * expansion
             limit = depths[s] if temporal_blocks[s] is None else temporal_blocks[s]
             blocks = [
                 Bottleneck(

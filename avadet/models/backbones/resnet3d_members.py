@@ -10,6 +10,7 @@ from typing import Any
 
 from avadet.models.backbones.resnet3d import (
     C2D_KERNELS,
+    EXPANSION,
     FULL_KERNELS,
     I3D_KERNELS,
     SLOW_KERNELS,
@@ -23,7 +24,9 @@ def c2d(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (1, 7, 7),
+    stem_pool: bool = True,
     res2_pool_t: int = 2,
     output_stride: int = 32,
     dilate: bool = True,
@@ -38,7 +41,9 @@ def c2d(
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        expansion=expansion,
         stem_kernel=stem_kernel,
+        stem_pool=stem_pool,
         temporal_kernels=C2D_KERNELS,
         res2_pool_t=res2_pool_t,
         output_stride=output_stride,
@@ -57,8 +62,10 @@ def i3d(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (5, 7, 7),
     stem_strides_t: Sequence[int] = (1, 1),
+    stem_pool: bool = True,
     res2_pool_t: int = 2,
     output_stride: int = 32,
     dilate: bool = True,
@@ -76,7 +83,9 @@ def i3d(
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        expansion=expansion,
         stem_kernel=stem_kernel,
+        stem_pool=stem_pool,
         stem_strides_t=stem_strides_t,
         temporal_kernels=I3D_KERNELS,
         res2_pool_t=res2_pool_t,
@@ -96,7 +105,9 @@ def slow(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (1, 7, 7),
+    stem_pool: bool = True,
     res4_temporal_blocks: int | None = None,
     output_stride: int = 32,
     dilate: bool = True,
@@ -114,7 +125,9 @@ def slow(
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        expansion=expansion,
         stem_kernel=stem_kernel,
+        stem_pool=stem_pool,
         temporal_kernels=SLOW_KERNELS,
         temporal_blocks=(None, None, res4_temporal_blocks, None),
         output_stride=output_stride,
@@ -133,7 +146,10 @@ def fast(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 8,
+    expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (5, 7, 7),
+    stem_pool: bool = True,
+    early_temporal: bool = True,
     res4_temporal_blocks: int | None = None,
     output_stride: int = 32,
     dilate: bool = True,
@@ -143,12 +159,18 @@ def fast(
     norm_momentum: float = 0.1,
     zero_init: bool = True,
 ) -> ResNet3D:
-    """Fast-only: thin, temporal kernels everywhere, full frame rate to the end."""
+    """Fast-only: thin, temporal kernels everywhere, full frame rate to the end.
+
+    Without ``early_temporal`` res2 and res3 have none: so the 4.9 GFLOPs of the paper's Fast-only
+    (table 5a) come out, while its Fast pathway inside SlowFast costs 5.3.
+    """
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        expansion=expansion,
         stem_kernel=stem_kernel,
-        temporal_kernels=FULL_KERNELS,
+        stem_pool=stem_pool,
+        temporal_kernels=FULL_KERNELS if early_temporal else SLOW_KERNELS,
         temporal_blocks=(None, None, res4_temporal_blocks, None),
         output_stride=output_stride,
         dilate=dilate,

@@ -78,7 +78,7 @@ class SlowFast(nn.Module):
 
     Args:
         depth, depths: ResNet depth, or blocks per stage of both pathways.
-        width: of the Slow pathway (64); Fast has ``width // beta_inv``.
+        width: of the Slow pathway (64); Fast has ``width / beta_inv``, rounded up.
         alpha: frame-rate ratio.
         beta_inv: channel ratio.
         lateral: "t_conv", "t_sample" or "none".
@@ -91,13 +91,14 @@ class SlowFast(nn.Module):
         output_stride, dilate: see ``resnet3d.spatial_layout``.
         non_local: on the Slow pathway, see ``NonLocalSpec``.
         slow_stem_kernel, fast_stem_kernel: (t,h,w).
+        expansion, stem_pool: as in ``ResNet3D``.
         norm_eps, norm_momentum, zero_init: as in ``ResNet3D``.
 
     Attributes:
         out_channels, strides: of the Slow and the Fast map.
 
     Shape: (B,3,T,H,W), or a tuple of ready clips ((B,3,T/alpha,H,W), (B,3,T,H,W)), to the maps
-    ((B,32*width,T/alpha,H',W'), (B,32*width/beta_inv,T,H',W')).
+    ((B,C,T/alpha,H',W'), (B,C/beta_inv,T,H',W')) with C = 8 * width * expansion.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class SlowFast(nn.Module):
         depth: int = 50,
         depths: Sequence[int] | None = None,
         width: int = 64,
+        expansion: int = EXPANSION,
         alpha: int = 4,
         beta_inv: int = 8,
         lateral: str = "t_conv",
@@ -119,6 +121,7 @@ class SlowFast(nn.Module):
         non_local: NonLocalSpec | Mapping[str, Any] | None = None,
         slow_stem_kernel: Sequence[int] = (1, 7, 7),
         fast_stem_kernel: Sequence[int] = (5, 7, 7),
+        stem_pool: bool = True,
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.1,
         zero_init: bool = True,
@@ -126,12 +129,13 @@ class SlowFast(nn.Module):
         super().__init__()
         if lateral not in LATERALS:
             raise UserError(f"lateral: '{lateral}' is not one of {', '.join(LATERALS)}")
-        if width % beta_inv:
-            raise UserError(f"width: {width} is not a multiple of beta_inv {beta_inv}")
+        if not 1 <= beta_inv <= width:
+            raise UserError(f"beta_inv: {beta_inv} must be between 1 and the width {width}")
         blocks = stage_depths(depth, depths)
-        thin = width // beta_inv
+        # Rounded up: so the published costs of beta 1/6 and 1/12 come out.
+        thin = -(-width // beta_inv)
         # Channels of the Fast maps after the stem, res2, res3 and res4.
-        fast_channels = (thin, *(thin * EXPANSION * 2**s for s in range(3)))
+        fast_channels = (thin, *(thin * expansion * 2**s for s in range(3)))
         ratio = {"t_conv": fusion_ratio, "t_sample": 1, "none": 0}[lateral]
 
         def pathway(
@@ -144,7 +148,9 @@ class SlowFast(nn.Module):
             return ResNet3D(
                 depths=blocks,
                 width=pathway_width,
+                expansion=expansion,
                 stem_kernel=kernel,
+                stem_pool=stem_pool,
                 temporal_kernels=temporal_kernels,
                 temporal_blocks=(None, None, res4_temporal_blocks, None),
                 output_stride=output_stride,
