@@ -14,6 +14,7 @@ from avadet.engine.ema import Ema
 from avadet.engine.nonfinite import plain
 from avadet.engine.progress import Progress
 from avadet.errors import UserError
+from avadet.models.description import load_state
 
 
 @dataclass
@@ -77,15 +78,14 @@ class RunState:
         if (state["ema"] is None) != (self.ema is None):
             raise UserError(f"{path}: one of the checkpoint and this run has a moving average")
         try:
-            self.model.load_state_dict(state["model"])
+            load_state(self.model, state["model"], str(path))
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             if self.ema:
                 self.ema.load_state_dict(state["ema"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(
-                f"{path}: does not fit this model or optimiser: {error}; start a new run in "
-                "another folder"
+                f"{path}: does not fit this optimiser: {error}; start a new run in another folder"
             ) from error
         self.progress = progress
         self.saved = path
