@@ -8,7 +8,7 @@ rule is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,13 +103,13 @@ def convert(content: Mapping[str, Any], source: str = "checkpoint") -> DetectorW
             aside[head] = aside.get(head, 0) + 1
         elif CONSTANTS.match(name):
             if name in ("pixel_mean", "pixel_std"):
-                constants[name] = tuple(float(v) for v in _tensor(value).flatten())
+                constants[name] = tuple(float(v) for v in as_tensor(value).flatten())
         else:
             renamed = rename(name)
             if renamed is None:
                 unknown.append(name)
             else:
-                state[renamed] = _tensor(value)
+                state[renamed] = as_tensor(value)
     if unknown:
         raise UserError(
             f"{source}: no rule for {len(unknown)} tensors, such as '{unknown[0]}'; avadet reads "
@@ -136,6 +136,40 @@ def rename(name: str) -> str | None:
         if re.fullmatch(pattern, short):
             return re.sub(pattern, replacement, short)
     return None
+
+
+# The same table the other way round, for names only.
+_BACK = (
+    (r"backbone\.stem\.conv\.weight", r"backbone.stem.conv1.weight"),
+    (r"backbone\.stem\.norm\.(\w+)", r"backbone.stem.conv1.norm.\1"),
+    (r"backbone\.(res\d\.\d+\.\w+)\.conv\.weight", r"backbone.\1.weight"),
+    (r"pyramid\.(lateral|output)\.(\d)\.(\w+)", r"backbone.fpn_\1\2.\3"),
+    (r"proposals\.conv\.(\w+)", r"proposal_generator.rpn_head.conv.\1"),
+    (r"proposals\.objectness\.(\w+)", r"proposal_generator.rpn_head.objectness_logits.\1"),
+    (r"proposals\.deltas\.(\w+)", r"proposal_generator.rpn_head.anchor_deltas.\1"),
+    (r"box_head\.trunk\.res5\.(\d+\.\w+)\.conv\.weight", r"roi_heads.res5.\1.weight"),
+    (r"box_head\.trunk\.res5\.(\d+\.\w+\.norm\.\w+)", r"roi_heads.res5.\1"),
+    (r"box_head\.trunk\.(fc[12]\.\w+)", r"roi_heads.box_head.\1"),
+    (r"box_head\.classifier\.(\w+)", r"roi_heads.box_predictor.cls_score.\1"),
+    (r"box_head\.deltas\.(\w+)", r"roi_heads.box_predictor.bbox_pred.\1"),
+)
+
+
+def original_names(names: Iterable[str]) -> dict[str, str]:
+    """Detectron2's name of each of avadet's, {avadet: detectron2}, for writing its checkpoints."""
+    names = list(names)
+    level = "backbone.bottom_up." if any(n.startswith("pyramid.") for n in names) else "backbone."
+    back = {}
+    for name in names:
+        short = name
+        for pattern, replacement in _BACK:
+            if re.fullmatch(pattern, name):
+                short = re.sub(pattern, replacement, name)
+                break
+        if short.startswith(("backbone.stem", "backbone.res")):
+            short = level + short.removeprefix("backbone.")
+        back[name] = short
+    return back
 
 
 def architecture(state: Mapping[str, Tensor], source: str = "checkpoint") -> str:
@@ -177,7 +211,8 @@ def _fill_statistics(state: dict[str, Tensor]) -> int:
     return filled
 
 
-def _tensor(value: Any) -> Tensor:
+def as_tensor(value: Any) -> Tensor:
+    """float32, from a torch tensor or a numpy array."""
     if isinstance(value, Tensor):
         return value.detach().float()
     return torch.from_numpy(np.array(value, dtype=np.float32))

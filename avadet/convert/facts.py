@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from avadet.convert.architectures import GREY, with_classes
+from avadet.convert.architectures import GREY
 from avadet.convert.config_text import find_all, lookup
 from avadet.convert.datasets import DATASETS, class_ids, class_names
 from avadet.convert.structure import Structure
@@ -29,7 +30,7 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
     """
     if lookup(cfg, "DATA.NUM_FRAMES") is None or lookup(cfg, "MODEL.ARCH") is None:
         return None
-    get = lambda path, default: lookup(cfg, path, default)  # noqa: E731
+    get = partial(lookup, cfg)
     detection = bool(get("DETECTION.ENABLE", False))
     args = dict(structure.args)
     strides = [_first(each) for each in get("RESNET.SPATIAL_STRIDES", [[1], [2], [2], [2]])]
@@ -69,10 +70,10 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
     else:
         head = {"window": int(get("DATA.TRAIN_CROP_SIZE", 224)) // total}
     data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower()
+    activation = str(get("MODEL.HEAD_ACT", "softmax"))
     return _finish(
-        structure, name, detection, args, head, preprocessing, str(get("MODEL.HEAD_ACT", "softmax")),
-        data, "pyslowfast",
-    )  # fmt: skip
+        structure, name, detection, args, head, preprocessing, activation, data, "pyslowfast"
+    )
 
 
 def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescription | None:
@@ -161,11 +162,6 @@ def _finish(
         class_ids=class_ids(key) if named else None,
         source=source,
     )
-
-
-def of_architecture(structure: Structure, description: ModelDescription) -> ModelDescription:
-    """A published description with the classes that the file has."""
-    return with_classes(description, structure.num_classes)
 
 
 def _first(value: Any) -> int:

@@ -22,6 +22,7 @@ class Layout:
         marks: patterns that must each match some tensor's whole name.
         not_marks: patterns that must match none.
         applies: a further test of the tensors themselves.
+        task: "classification" or "detection" where the names tell, else None.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Layout:
     marks: tuple[str, ...]
     not_marks: tuple[str, ...] = ()
     applies: Callable[[Mapping[str, Tensor]], bool] | None = None
+    task: str | None = None
 
     def recognises(self, state: Mapping[str, Tensor]) -> bool:
         """Whether a state dict is named this way."""

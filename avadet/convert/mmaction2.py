@@ -148,7 +148,13 @@ def _layouts() -> tuple[Layout, ...]:
         ((r"roi_head\.bbox_head\.fc_cls\.weight",), _PERSONS),
     )
     return tuple(
-        Layout("mmaction2", "resnet", Table(trunk + head, _IGNORED), mark + head_mark)
+        Layout(
+            "mmaction2",
+            "resnet",
+            Table(trunk + head, _IGNORED),
+            mark + head_mark,
+            task="classification" if head is _CLASSES else "detection",
+        )
         for mark, trunk in trunks
         for head_mark, head in heads
     )

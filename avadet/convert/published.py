@@ -308,6 +308,16 @@ def _csn() -> Iterator[Architecture]:
             f"{sort}csn_sports1m-pretrained-r152-bnfrozen_32x2x1-58e_kinetics400-rgb",
         )
     yield row(
+        "ir_csn_152_32x2_ig65m_k400_mmaction2",
+        "ir_csn_152",
+        "k400",
+        32,
+        2,
+        ("mmaction2",),
+        {"norm": IMAGENET},
+        "ircsn_ig65m-pretrained-r152_8xb12-32x2x1-58e_kinetics400-rgb",
+    )
+    yield row(
         "ir_csn_101_32x2_k400_pytorchvideo",
         "ir_csn_101",
         "k400",

@@ -32,6 +32,7 @@ LAYOUTS = (
         "resnet",
         _IMAGE,
         (r"conv1\.weight", r"layer1\.0\.conv3\.weight", r"fc\.weight"),
+        task="classification",
         applies=lambda state: state["conv1.weight"].ndim == 4,
     ),
 )

@@ -30,6 +30,7 @@ LAYOUTS = (
         "resnet",
         Table(_COMMON + _IP),
         (*_MARKS, r"layer1\.0\.conv2\.0\.2\.weight"),
+        task="classification",
         applies=lambda state: state["layer1.0.conv2.0.2.weight"].shape[1] == 1,
     ),
     Layout(
@@ -37,6 +38,7 @@ LAYOUTS = (
         "resnet",
         Table(_COMMON + _IR),
         (*_MARKS, r"layer1\.0\.conv2\.0\.weight"),
+        task="classification",
         applies=lambda state: state["layer1.0.conv2.0.weight"].shape[1] == 1,
     ),
 )

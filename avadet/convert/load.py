@@ -1,0 +1,127 @@
+"""Loading any weights, strictly: every tensor claimed, every parameter filled."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from avadet.convert import architectures, zoo
+from avadet.convert.recognise import Recognised, find_layout, recognise, unwrap
+from avadet.convert.rules import fit
+from avadet.convert.unpickle import read_checkpoint
+from avadet.errors import UserError
+from avadet.models.description import create, load_weights
+from avadet.registry import suggest
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(path_or_name: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
+    """A network with its weights, in evaluation mode.
+
+    Args:
+        path_or_name: a checkpoint file of avadet, PySlowFast (``.pyth`` or Caffe2 ``.pkl``),
+            PyTorchVideo, MMAction2, VMZ or torchvision; or a name of ``avadet zoo list``, which is
+            taken from the cache or downloaded.
+        arch: name of the architecture (``avadet models``), for files that leave it open.
+
+    Returns:
+        ``model(video)`` gives class logits, ``model(video, boxes)`` box logits; ``.description``
+        holds preprocessing, classes and sampling.
+
+    Raises:
+        UserError: unreadable, unknown, ambiguous, or tensors without a place; the message lists
+            them all.
+    """
+    path = Path(path_or_name)
+    if not path.exists():
+        path, arch = _from_zoo(str(path_or_name), arch)
+    if _is_own(path):
+        return load_weights(path)
+    return load_recognised(recognise(path, arch))
+
+
+def load_recognised(found: Recognised) -> nn.Module:
+    """The network of a recognised checkpoint, in evaluation mode.
+
+    Raises:
+        UserError: it does not fit; lists every tensor that does not.
+    """
+    description = found.description
+    with torch.device("meta"):
+        model = create(description)
+    state, problems = fit(found.renamed, model.state_dict())
+    if problems:
+        raise UserError(
+            f"{found.path}: read as {found.layout.source} weights of {description.name}, but it "
+            "does not fit:\n" + "\n".join(problems)
+        )
+    model.load_state_dict(state, strict=True, assign=True)
+    if any(tensor.is_meta for tensor in model.buffers()):
+        # Constants that no file holds were made without values.
+        model = create(description)
+        model.load_state_dict(state, strict=True)
+    model.eval()
+    logger.info(
+        "%s: %s weights of %s, %d tensors, %d classes",
+        found.path,
+        found.layout.source,
+        description.name,
+        len(found.renamed.tensors),
+        description.num_classes,
+    )
+    return model
+
+
+def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict of a 2D ImageNet ResNet under torchvision's names, for inflation.
+
+    Raises:
+        UserError: unreadable, or another network.
+    """
+    path = Path(path_or_name)
+    if not path.exists():
+        path, _ = _from_zoo(str(path_or_name), None)
+    content, _ = read_checkpoint(path)
+    state, _ = unwrap(content, path)
+    if find_layout(state, path).source != "torchvision" or state["conv1.weight"].ndim != 4:
+        raise UserError(f"{path}: not a 2D ResNet of torchvision; only those are inflated")
+    return state
+
+
+def problems_of(found: Recognised) -> list[str]:
+    """Everything that would not fit, [] when it loads."""
+    with torch.device("meta"):
+        model = create(found.description)
+    return fit(found.renamed, model.state_dict())[1]
+
+
+def _from_zoo(name: str, arch: str | None) -> tuple[Path, str | None]:
+    row = zoo.rows().get(name)
+    if row is None:
+        known = sorted(zoo.rows())
+        if Path(name).suffix or os.sep in name:
+            raise UserError(f"{name}: there is no such file")
+        weightless = name in architectures.architectures()
+        hint = (
+            f"'{name}' is an architecture without public weights"
+            if weightless
+            else f"'{name}' is neither a file nor a name of the zoo.{suggest(name, known)}"
+        )
+        raise UserError(f"{hint}; `avadet zoo list` shows what can be had")
+    return zoo.get(name), arch or row.arch
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is avadet's own: safetensors with a description inside."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "avadet" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
