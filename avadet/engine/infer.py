@@ -1,4 +1,4 @@
-"""Running an action detector over batches: the one place where scores are made."""
+"""Running an action detector over batches, on one process or several."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from avadet.models.preprocess import Preprocessing, normalize
 from avadet.structures import Batch, Detections, Keyframe
 
 
-def probabilities(logits: Tensor, activation: str, names: Sequence[str]) -> Tensor:
-    """float32 probabilities on the CPU of float logits.
+def checked(scores: Tensor, names: Sequence[str]) -> Tensor:
+    """``scores``, which must be numbers; ``names`` says of which clips they are.
 
     Raises:
-        UserError: a score is not finite; ``names`` says where.
+        UserError: a score is not finite.
     """
-    scores = activate(logits, activation).cpu()
     if not torch.isfinite(scores).all():
         shown = ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
         raise UserError(
@@ -60,7 +59,8 @@ def detect_batch(
         else:
             with precision.autocast():
                 logits = model(video, moved.boxes_px)
-    scores = probabilities(logits, activation, [str(each) for each in batch.keyframes])
+    names = [str(each) for each in batch.keyframes]
+    scores = checked(activate(logits, activation).cpu(), names)
     counts = [len(boxes) for boxes in batch.boxes_norm]
     return [
         Detections(
