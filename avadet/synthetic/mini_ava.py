@@ -89,7 +89,7 @@ def render_movie(
     people = begin = 0
     with VideoWriter(
         path, settings.width, settings.height, settings.fps,
-        crf=settings.crf, gop=250, bframes=3, threads=1,
+        crf=settings.crf, gop=250, bframes=3, reproducible=True,
     ) as writer:  # fmt: skip
         while begin < length:
             ahead = [b for b in bounds if b > begin]

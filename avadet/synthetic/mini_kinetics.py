@@ -72,7 +72,7 @@ def render_clip(
     shot = Shot(rng, settings, seconds * settings.fps, only=doing)
     with VideoWriter(
         path, settings.width, settings.height, settings.fps,
-        crf=settings.crf, gop=250, bframes=3, threads=1,
+        crf=settings.crf, gop=250, bframes=3, reproducible=True,
     ) as writer:  # fmt: skip
         for index in range(shot.length):
             writer.write(shot.frame(index))

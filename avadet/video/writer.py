@@ -58,8 +58,11 @@ class VideoWriter:
             turned into AAC. A movie without sound is fine. The sound ends with the picture.
         audio_start: second of that movie at which the first written frame stands.
         faststart: puts the index first, so that a browser plays before all is loaded.
-        threads: encoder threads; 0 lets x264 choose. The bytes of the file depend on this
-            number and on nothing else of the machine: 1 makes them reproducible.
+        threads: encoder threads; 0 lets x264 choose.
+        reproducible: the same frames always give the same bytes. One thread, and without x264's
+            macroblock tree: with it, the assembler code of x264 gave one of two files from run
+            to run (a quarter of the runs at 96x80 pixels; without it or without assembler code,
+            always one).
         tune: x264 tuning such as "animation" or "fastdecode".
 
     Raises:
@@ -83,6 +86,7 @@ class VideoWriter:
         faststart: bool = True,
         threads: int = 0,
         tune: str | None = None,
+        reproducible: bool = False,
     ) -> None:
         self.path = Path(path)
         if width < 1 or height < 1:
@@ -95,6 +99,9 @@ class VideoWriter:
         self._options = {"crf": str(crf), "preset": preset}
         if tune is not None:
             self._options["tune"] = tune
+        if reproducible:
+            threads = 1
+            self._options["x264-params"] = "mbtree=0"
         self._gop, self._bframes, self._threads = gop, bframes, threads
         self._faststart = faststart
         self._audio_from = None if audio_from is None else Path(audio_from)
