@@ -18,7 +18,7 @@ from avadet.evaluation.tables import ALIASES, BoxTable, Codes
 
 COLUMN_NAMES = ("video", "second", "x1", "y1", "x2", "y2", "label", "score")
 _NUMBERS = ("x1", "y1", "x2", "y2", "score")
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 18
 
 
@@ -70,7 +70,9 @@ def _collect(batches: Iterable[Any], capacity: int, source: str, in_memory: bool
         label.append(batch.column("label").to_numpy(zero_copy_only=False))
         for name, column in numbers.items():
             try:
-                column.append(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64))
+                column.append(
+                    batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+                )
             except (TypeError, ValueError) as error:
                 raise UserError(f"{source}: column {name!r} must hold numbers: {error}") from error
     videos, video_codes = video.finish()

@@ -171,10 +171,13 @@ def evaluate_tables(
     rows = score_rows(groundtruth, detections, class_ids, excluded, chosen)
     matched = time.perf_counter()
     per_class = _per_class(rows, classes, chosen)
-    notes = explain(groundtruth, detections, excluded, rows, chosen)
+    value = _mean({key: result.AP for key, result in per_class.items()})
+    notes = explain(groundtruth, detections, rows, chosen, value)
+    if excluded is not None and chosen.use_excluded == "ignore":
+        notes += (f"protocol {chosen.name} takes no exclusion list; it was not used",)
     return FrameMap(
         protocol=chosen.name,
-        mAP=_mean({key: result.AP for key, result in per_class.items()}),
+        mAP=value,
         per_class=per_class,
         groups={
             name: _mean({k: r.AP for k, r in per_class.items() if ava_classes.group_of(k) == name})
