@@ -70,7 +70,7 @@ class PoolHead(nn.Module):
         self.projection = init_linear(nn.Linear(self.in_channels, num_classes), init_std)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        pooled = torch.cat([each.mean((2, 3, 4)) for each in maps], 1)  # (B,C)
+        pooled = torch.cat([each.mean((2, 3, 4), dtype=torch.float32) for each in maps], 1)  # (B,C)
         return self.projection(self.dropout(pooled))
 
     def fully_convolutional(self, maps: Sequence[Tensor], activation: str = "softmax") -> Tensor:
@@ -156,7 +156,10 @@ class RoIHead(nn.Module):
         strides = [self.stride] * len(maps) if isinstance(self.stride, int | float) else self.stride
         persons, scenes = [], []
         for each, stride in zip(maps, strides, strict=True):
-            flat = each.mean(2) if self.temporal_pool == "avg" else each.amax(2)  # (B,C,H,W)
+            if self.temporal_pool == "avg":
+                flat = each.mean(2, dtype=torch.float32)  # (B,C,H,W)
+            else:
+                flat = each.amax(2)
             regions = align_regions(
                 flat, boxes, stride=stride, resolution=self.resolution, aligned=self.aligned
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.amp import is_autocast_available
 from torchvision.ops import roi_align
 
 
@@ -31,7 +33,9 @@ def align_regions(
     """
     if len(boxes) != len(x):
         raise ValueError(f"{len(x)} clips but boxes for {len(boxes)}")
-    with torch.autocast(x.device.type, enabled=False):
+    kind = x.device.type
+    plain = torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext()
+    with plain:
         return roi_align(
             x.float(),
             [each.to(x.device, torch.float32) for each in boxes],
@@ -44,5 +48,5 @@ def align_regions(
 
 def batch_index(boxes: Sequence[Tensor], device: torch.device) -> Tensor:
     """(sum N_i,) int64: the clip that each box belongs to."""
-    counts = torch.tensor([len(each) for each in boxes], device=device)
-    return torch.repeat_interleave(torch.arange(len(boxes), device=device), counts)
+    owners = [clip for clip, each in enumerate(boxes) for _ in range(len(each))]
+    return torch.tensor(owners, dtype=torch.int64, device=device)
