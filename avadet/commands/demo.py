@@ -22,8 +22,8 @@ _NO_WEIGHTS = """no weights to score actions with. Give one of
                   --persons or --boxes for the people
   --people-only   boxes and tracks without actions"""
 _NO_PEOPLE = """nothing that finds people. Give one of
-  --persons WEIGHTS  a person detector (Detectron2's Faster R-CNN checkpoints are read as they are)
-  --boxes FILE.csv   boxes in AVA's proposal format: video,second,x1,y1,x2,y2,...,score
+  --persons WEIGHTS  a person detector's weights: {where}
+  --boxes FILE.csv   boxes in AVA's proposal format: video,second,x1,y1,x2,y2,,score
   --run DIR          a folder with weights of both networks"""
 
 
@@ -95,6 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--start", type=seconds, default=0.0, help="90, 1:30 or 0:01:30")
     what.add_argument("--end", type=seconds, help="likewise; default: the end of the movie")
     what.add_argument(
+        "--movie-start",
+        type=seconds,
+        default=0.0,
+        help="second of the source movie at which the file begins (900 for AVA's 15 minute cuts); "
+        "all times given and written are the source's",
+    )
+    what.add_argument(
         "--person-threshold",
         type=share,
         default=0.7,
@@ -151,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
             json=args.json,
             start=args.start,
             end=args.end,
+            movie_start=args.movie_start,
             rate=args.rate,
             action_threshold=args.action_threshold,
             top_k=args.top_k,
@@ -188,7 +196,9 @@ def networks(args: argparse.Namespace) -> tuple[PeopleFinder, ActionScorer | Non
     if not weights and not args.people_only:
         raise UserError(_NO_WEIGHTS)
     if not persons and not args.boxes:
-        raise UserError(_NO_PEOPLE)
+        from avadet.persons.weights import WHERE_TO_GET
+
+        raise UserError(_NO_PEOPLE.format(where=WHERE_TO_GET))
     device = default_device(args.device)
     actions = None if args.people_only else load_actions(weights, args.arch, device, args.precision)
     return _people(args, persons, device), actions
@@ -214,9 +224,16 @@ def _people(args: argparse.Namespace, persons: str | None, device: Any) -> Peopl
     engine, weights = "auto", persons
     head, _, tail = persons.partition(":")
     if head in ("native", "detectron2", "auto"):
-        engine, weights = head, tail or None
+        engine, weights = head, tail
+        if not weights:
+            from avadet.persons.weights import WHERE_TO_GET
+
+            raise UserError(f"--persons {persons}: which weights? {WHERE_TO_GET}")
     detector = create_detector(
-        engine=engine, weights=weights, score_threshold=args.person_threshold, device=device
+        engine,
+        weights=weights,
+        score_threshold=args.person_threshold,
+        device=str(device),
     )
     return DetectedPeople(detector, args.person_threshold)
 

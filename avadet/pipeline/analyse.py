@@ -27,6 +27,8 @@ from avadet.video.sampling import GRID_FPS, clip_seconds, grid_index, grid_indic
 # Small enough that a cut moves histograms by much, and nothing else of the picture is needed.
 _CUT_SHORT_SIDE = 64
 _CUT_STRIDE = 3
+# A cut just before a keyframe is certain only some frames after it.
+_CUT_LOOK_AHEAD = 2 * _CUT_STRIDE
 _FRAMES_AHEAD = 32
 _KEYFRAMES_AHEAD = 2
 
@@ -66,6 +68,7 @@ def analyse(
     people: PeopleFinder,
     actions: ActionScorer | None,
     *,
+    movie_start: float = 0.0,
     batch_size: int = 1,
     cuts: ShotCuts | None = None,
     clock: StageClock | None = None,
@@ -76,9 +79,11 @@ def analyse(
     Args:
         reader: an open movie.
         video: its name in the results.
-        seconds: increasing times of the keyframes.
+        seconds: increasing times of the keyframes, in the source movie.
         people: finds boxes.
         actions: scores them; None for people only.
+        movie_start: second of the source movie at which the file's first frame lies (900 for AVA's
+            15-minute cuts).
         batch_size: keyframes per run of the networks. More than 1 is faster where the device is
             large, and equal up to rounding only.
         cuts: is shown all frames that pass; after a keyframe is yielded it knows the cuts up to
@@ -90,8 +95,9 @@ def analyse(
     keyframes = [Keyframe(video, float(second)) for second in seconds]
     if not keyframes:
         return
-    ring = _Ring(reader, keyframes, actions, cuts)
-    pictures = reader.stream(seconds) if people.needs_frames else iter(())
+    ring = _Ring(reader, keyframes, actions, cuts, movie_start)
+    shown_at = [keyframe.second - movie_start for keyframe in keyframes]
+    pictures = reader.stream(shown_at) if people.needs_frames else iter(())
     with (
         Ahead(clock.each("decode", ring.stream), _FRAMES_AHEAD * ahead, "clips") as passing,
         Ahead(clock.each("decode", pictures), _KEYFRAMES_AHEAD * ahead, "keyframes") as shown,
@@ -157,8 +163,10 @@ class _Ring:
         keyframes: Sequence[Keyframe],
         actions: ActionScorer | None,
         cuts: ShotCuts | None,
+        movie_start: float,
     ) -> None:
         self._cuts = cuts
+        self._start = movie_start
         self._frames: dict[int, np.ndarray] = {}
         self._newest = -np.inf
         self._shape = None if actions is None else actions.preprocessing
@@ -169,24 +177,27 @@ class _Ring:
                 needed.update(self._indices(keyframe).tolist())
         if cuts is not None:
             # Between clips that do not touch, cuts would go unseen.
-            ends = (grid_index(keyframes[k].second, self._fps) for k in (0, -1))
-            needed.update(range(next(ends), next(ends) + 1, _CUT_STRIDE))
+            first, last = self._index(keyframes[0]), self._index(keyframes[-1])
+            needed.update(range(first, last + _CUT_LOOK_AHEAD + 1, _CUT_STRIDE))
         side = self._shape.test_short_side if self._shape else _CUT_SHORT_SIDE
         seconds = [index / self._fps for index in sorted(needed)]
         self.stream = (
             reader.stream(seconds, short_side=side, fps=self._fps) if seconds else iter(())
         )
 
+    def _index(self, keyframe: Keyframe) -> int:
+        return grid_index(keyframe.second - self._start, self._fps)
+
     def _indices(self, keyframe: Keyframe) -> np.ndarray:
         shape = self._shape
         assert shape is not None
         times = clip_seconds(keyframe.second, shape.num_frames, shape.frame_stride, shape.fps)
-        return grid_indices(times, self._fps)
+        return grid_indices(times - self._start, self._fps)
 
     def clip(self, keyframe: Keyframe, *, wanted: bool) -> Clip | None:
         """Moves on to a keyframe; its clip where one is wanted."""
         if self._shape is None:
-            self._advance(grid_index(keyframe.second, self._fps))
+            self._advance(self._index(keyframe) + _CUT_LOOK_AHEAD)
             self._frames.clear()
             return None
         indices = self._indices(keyframe)
@@ -196,7 +207,7 @@ class _Ring:
         if not wanted:
             return None
         frames = np.stack([self._frames[index] for index in indices.tolist()])
-        return Clip(frames, indices / self._fps)
+        return Clip(frames, indices / self._fps + self._start)
 
     def _advance(self, until: int, keep_from: int = 0) -> None:
         while self._newest < until:
@@ -207,4 +218,4 @@ class _Ring:
             if self._newest >= keep_from:
                 self._frames[self._newest] = frame
             if self._cuts is not None:
-                self._cuts.see(second, frame)
+                self._cuts.see(second + self._start, frame)

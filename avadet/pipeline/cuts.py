@@ -16,6 +16,9 @@ import numpy as np
 class ShotCuts:
     """Collects cuts from frames shown in movie order.
 
+    A cut is certain once the frame after it differs from the frame before it as well; the light
+    of a flash is gone by then.
+
     Args:
         threshold: share of pixels that must change their colour bin, 0..1.
         contrast: how many times the usual change of the last frames it must be.
@@ -26,25 +29,35 @@ class ShotCuts:
         self.seconds: list[float] = []
         self._last: tuple[float, np.ndarray] | None = None
         self._changes: deque[float] = deque(maxlen=15)
+        # The time of a cut that is not certain yet, and the colours before it.
+        self._possible: tuple[float, np.ndarray] | None = None
 
     def see(self, second: float, frame: np.ndarray) -> None:
         """Takes the next frame (H,W,3) uint8; a cut is put half-way to the frame before."""
-        histogram = _colors(frame)
+        colors = _colors(frame)
+        flash = False
+        if self._possible is not None:
+            cut, before = self._possible
+            flash = _change(colors, before) <= self.threshold
+            if not flash:
+                self.seconds.append(cut)
+            self._possible = None
         if self._last is not None:
-            before, previous = self._last
-            change = float(np.abs(histogram - previous).sum()) / 2
+            change = _change(colors, self._last[1])
             usual = float(np.median(self._changes)) if self._changes else 0.0
-            if change > self.threshold and change > self.contrast * usual:
-                self.seconds.append((before + second) / 2)
-                self._changes.clear()
-            else:
-                self._changes.append(change)
-        self._last = (second, histogram)
+            if change > self.threshold and change > self.contrast * usual and not flash:
+                self._possible = ((self._last[0] + second) / 2, self._last[1])
+            self._changes.append(change)
+        self._last = (second, colors)
 
     def between(self, after: float, until: float) -> list[float]:
         """Cuts in (``after``, ``until``]; those before are forgotten."""
         self.seconds = [cut for cut in self.seconds if cut > after]
         return [cut for cut in self.seconds if cut <= until]
+
+
+def _change(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).sum()) / 2
 
 
 def _colors(frame: np.ndarray) -> np.ndarray:

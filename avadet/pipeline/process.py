@@ -38,6 +38,7 @@ class MovieJob:
         movie: file, or folder of frames; its stem is the video's name in the results.
         out, csv, json: files to write, or None.
         start, end: seconds of the source; ``end`` None is the end of the movie.
+        movie_start: second of the source at which the file begins.
         rate: keyframes per second.
         action_threshold, top_k: which labels are drawn, see ``Labels``.
         min_height, scale: see ``Stretch.of``.
@@ -53,6 +54,7 @@ class MovieJob:
     json: Path | None = None
     start: float = 0.0
     end: float | None = None
+    movie_start: float = 0.0
     rate: float = 1.0
     action_threshold: float = 0.5
     top_k: int | None = None
@@ -71,10 +73,14 @@ class MovieJob:
         Raises:
             UserError: unreadable, or it ends before ``start``.
         """
-        if self.start >= reader.duration and self.start > 0:
+        first, last = self.movie_start, self.movie_start + reader.duration
+        if self.start >= last and self.start > first:
             raise UserError(
-                f"{self.movie}: --start {self.start:g} s lies after its end "
-                f"({reader.duration:.1f} s)"
+                f"{self.movie}: start {self.start:g} s lies after its end ({last:.1f} s)"
+            )
+        if self.end is not None and self.end <= first:
+            raise UserError(
+                f"{self.movie}: end {self.end:g} s lies before its first frame ({first:.1f} s)"
             )
 
 
@@ -113,7 +119,14 @@ def process(
             written file is left.
     """
     outcome = Outcome()
-    stretch = Stretch.of(reader, job.start, job.end, scale=job.scale, min_height=job.min_height)
+    stretch = Stretch.of(
+        reader,
+        job.start,
+        job.end,
+        movie_start=job.movie_start,
+        scale=job.scale,
+        min_height=job.min_height,
+    )
     interval, gap = 1 / job.rate, max(2 / job.rate, 0.5)
     tracker = Tracker(aspect=reader.width / reader.height, max_gap=gap)
     started = time.perf_counter()
@@ -163,6 +176,7 @@ def _moments(
         _keyframes(people, job, stretch),
         people,
         actions,
+        movie_start=job.movie_start,
         batch_size=job.batch_size,
         cuts=cuts,
         clock=outcome.clock,
@@ -182,9 +196,10 @@ def _moments(
 
 def _keyframes(people: PeopleFinder, job: MovieJob, stretch: Stretch) -> list[float]:
     """Where the boxes are, where they are given; else at the job's rate."""
+    start, end = (job.movie_start + second for second in (stretch.start, stretch.end))
     if isinstance(people, GivenPeople):
-        return [second for second in people.seconds if stretch.start <= second < stretch.end]
-    return keyframe_seconds(stretch.start, stretch.end, job.rate)
+        return [second for second in people.seconds if start <= second < end]
+    return keyframe_seconds(start, end, job.rate)
 
 
 def _sinks(
@@ -240,8 +255,8 @@ def _sinks(
 
         def count(moments: Iterator[Moment]) -> None:
             for moment in moments:
-                shown = round((moment.detections.keyframe.second - stretch.start) * stretch.fps)
-                bar.update(min(shown, total) - bar.n)
+                second = moment.detections.keyframe.second - job.movie_start
+                bar.update(min(round((second - stretch.start) * stretch.fps), total) - bar.n)
 
         sink(count, "progress")
     return sinks
@@ -269,8 +284,8 @@ def _head(
         "width": reader.width,
         "height": reader.height,
         "fps": round(reader.fps, 6),
-        "start": stretch.start,
-        "end": round(stretch.end, 6),
+        "start": round(stretch.start + job.movie_start, 6),
+        "end": round(stretch.end + job.movie_start, 6),
         "keyframes_per_second": job.rate,
         "model": None if description is None else description.name,
         "activation": None if description is None else description.activation,

@@ -60,11 +60,12 @@ class Stretch:
     """The frames of the written movie.
 
     Attributes:
-        start: second of the source at which it begins.
+        start: second of the file at which it begins.
         end: second at which it ends.
         fps: constant frame rate.
         height: pixels.
         width: pixels.
+        movie_start: second of the source movie at which the file begins.
     """
 
     start: float
@@ -72,6 +73,7 @@ class Stretch:
     fps: float
     height: int
     width: int
+    movie_start: float = 0.0
 
     @classmethod
     def of(
@@ -80,10 +82,11 @@ class Stretch:
         start: float = 0.0,
         end: float | None = None,
         *,
+        movie_start: float = 0.0,
         scale: float | None = None,
         min_height: int = 0,
     ) -> Stretch:
-        """The source's frames between two times, enlarged where they are small.
+        """The frames between two times of the source, enlarged where they are small.
 
         A movie of more than 60 frames a second is written at a half, a third, ... of its rate; a
         variable rate becomes its mean.
@@ -98,12 +101,13 @@ class Stretch:
         height, width = (
             max(2, 2 * round(side * factor / 2)) for side in (reader.height, reader.width)
         )
-        end = reader.duration if end is None else min(end, reader.duration)
-        return cls(start, end, float(fps), height, width)
+        first = max(0.0, start - movie_start)
+        last = reader.duration if end is None else min(end - movie_start, reader.duration)
+        return cls(first, last, float(fps), height, width, movie_start)
 
     @property
     def seconds(self) -> list[float]:
-        """Times of the frames in the source; one at least."""
+        """Times of the frames in the file; one at least."""
         count = max(1, int((self.end - self.start) * self.fps + 0.5))
         return [self.start + k / self.fps for k in range(count)]
 
@@ -160,7 +164,8 @@ def render(
             audio_start=stretch.start,
         ) as writer,
     ):
-        for second, frame in passing:
+        for shown_at, frame in passing:
+            second = shown_at + stretch.movie_start
             while timeline.settled_until <= second:
                 moment = next(moments, None)
                 if moment is None:

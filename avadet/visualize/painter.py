@@ -10,6 +10,9 @@ import numpy as np
 
 from avadet.visualize.labels import INK, Block, LabelMaker, color_of, font_size_for
 
+# Labels of others that a label may be stacked on.
+_NEIGHBOURS = 8
+
 
 @dataclass(frozen=True)
 class Person:
@@ -74,14 +77,16 @@ class Painter:
             self._draw_box(out, person)
         # Large figures stand in front: they choose the places of their labels first.
         order = sorted(people, key=lambda p: (-_area(p.box_px), p.identity))
-        placed: list[tuple[int, int, int, int]] = []
+        boxes = np.array([p.box_px for p in order], np.float64).reshape(-1, 4)
+        placed = np.zeros((len(order), 4))
         places: dict[int, int] = {}
-        for person in order:
+        for index, person in enumerate(order):
             block = self._labels.block(color_of(person.identity), person.title, person.labels)
             height, width = block.size
-            choice, x, y = self._place((height, width), person, people, placed)
+            own_first = np.roll(boxes, -index, axis=0)
+            choice, x, y = self._place(block.size, person, own_first, placed[:index])
             places[person.identity] = choice
-            placed.append((x, y, x + width, y + height))
+            placed[index] = (x, y, x + width, y + height)
             self._blend(out, block, x, y, person.opacity)
         self._places = places
         return out
@@ -127,10 +132,16 @@ class Painter:
         self,
         size: tuple[int, int],
         person: Person,
-        people: Sequence[Person],
-        placed: Sequence[tuple[int, int, int, int]],
+        boxes: np.ndarray,
+        placed: np.ndarray,
     ) -> tuple[int, int, int]:
-        """(which place, x, y) where the label hides least, and where it stood, if that is fair."""
+        """(which place, x, y) where the label hides least, and where it stood, if that is fair.
+
+        Args:
+            size: (h, w) of the label.
+            boxes: (N,4) of all people, this one first.
+            placed: (P,4) of the labels that have their place.
+        """
         height, width = size
         x1, y1, x2, y2 = (round(v) for v in person.box_px)
         rim = self.line
@@ -143,38 +154,37 @@ class Painter:
             (x1 + rim, y2 - height - rim),
             (x1 + rim, y1 + rim),
         ]
-        for left, top, _, bottom in placed:  # crowds: stack on the labels that are there
+        own = len(spots)
+        # In crowds: stacked on the labels nearest by.
+        centre = np.array([x1 + x2, y1 + y2])
+        away = np.abs(placed[:, :2] + placed[:, 2:] - centre).sum(axis=1)
+        for left, top, _, bottom in placed[np.argsort(away, kind="stable")[:_NEIGHBOURS]]:
             spots += [(left, bottom), (left, top - height)]
-        best = (np.inf, 0, 0, 0)
-        area = height * width
-        usual = self._places.get(person.identity)
-        for index, (x, y) in enumerate(spots):
-            x = max(0, min(x, self.width - width))
-            y = max(0, min(y, self.height - height))
-            mine = (x, y, x + width, y + height)
-            # Unreadable text is worse than anything it could hide.
-            cost = 100 * sum(_overlap(mine, other) for other in placed) / area
-            for other in people:
-                share = 0.6 if other is person else 1.0
-                cost += share * _overlap(mine, other.box_px) / area
-                cost += 2 * share * _overlap(mine, _head(other.box_px)) / area
-            cost += 0.02 * index + (0.5 if index > 6 else 0)
-            if index == usual:
-                cost -= 0.25
-            if cost < best[0]:
-                best = (cost, index, x, y)
-        return best[1], best[2], best[3]
+        corners = np.clip(spots, 0, (max(0, self.width - width), max(0, self.height - height)))
+        rectangles = np.hstack([corners, corners + np.array([width, height])])
+        # A face is likely to be in the middle half of the upper quarter.
+        quarters = (boxes[:, 2:] - boxes[:, :2]) / 4
+        heads = boxes + np.hstack([quarters * (1, 0), quarters * (-1, -3)])
+        shares = np.ones(len(boxes))
+        shares[0] = 0.6
+        hidden = _overlap(rectangles, boxes) @ shares + 2 * _overlap(rectangles, heads) @ shares
+        # Unreadable text is worse than anything it could hide.
+        cost = (hidden + 100 * _overlap(rectangles, placed).sum(axis=1)) / (height * width)
+        cost += 0.02 * np.arange(len(spots))
+        cost[own:] += 0.5
+        usual = self._places.get(person.identity, -1)
+        if 0 <= usual < len(spots):
+            cost[usual] -= 0.25
+        best = int(cost.argmin())
+        return best, int(corners[best, 0]), int(corners[best, 1])
 
 
 def _area(box: Sequence[float]) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    return _area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
-
-
-def _head(box: Sequence[float]) -> tuple[float, float, float, float]:
-    """Where the face is likely to be: the middle half of the upper quarter."""
-    quarter = (box[2] - box[0]) / 4
-    return box[0] + quarter, box[1], box[2] - quarter, box[1] + (box[3] - box[1]) / 4
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,M) pixels that rectangles share."""
+    width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)

@@ -48,7 +48,9 @@ def boxes_file(path: Path, video: str, seconds: list[float]) -> Path:
     return path
 
 
-def by_data_set(movies: Path, proposals: Path, scorer: ActionScorer) -> list[Detections]:
+def by_data_set(
+    movies: Path, proposals: Path, scorer: ActionScorer, movie_start: float = 0.0
+) -> list[Detections]:
     """Clip by clip through the data set, as an evaluation does."""
     shape = scorer.preprocessing
     dataset = AvaDataset(
@@ -61,6 +63,7 @@ def by_data_set(movies: Path, proposals: Path, scorer: ActionScorer) -> list[Det
         first_second=None,
         last_second=None,
         keyframe_rate=20,
+        movie_start=movie_start,
         score_threshold=0.0,
     )
     return [scorer.score([dataset[index]])[0] for index in range(len(dataset))]
@@ -116,6 +119,17 @@ def test_bit_equal_where_clips_do_not_touch_and_in_reduced_precision(tmp_path: P
         cuts = ShotCuts()
         got = list(analyse(reader, "clip", people.seconds, people, half, cuts=cuts))
     assert_equal(got, by_data_set(tmp_path / "movies", proposals, half))
+
+
+def test_bit_equal_where_the_file_begins_within_the_source(
+    tmp_path: Path, scorer: ActionScorer
+) -> None:
+    movie = write_movie(tmp_path / "movies" / "clip.mp4", frames=100)
+    proposals = boxes_file(tmp_path / "boxes.csv", "clip", [902, 902.7, 903])
+    people = GivenPeople(read_proposals(proposals), "clip")
+    with open_video(movie) as reader:
+        got = list(analyse(reader, "clip", people.seconds, people, scorer, movie_start=900.1))
+    assert_equal(got, by_data_set(tmp_path / "movies", proposals, scorer, 900.1))
 
 
 def test_batches_of_keyframes_agree_up_to_rounding(tmp_path: Path, scorer: ActionScorer) -> None:
