@@ -22,6 +22,23 @@ def _with_row(tensor: Tensor) -> Tensor:
     return torch.cat([tensor.new_zeros(1, *tensor.shape[1:]), tensor])
 
 
+def _slow_first(tensor: Tensor) -> Tensor:
+    """Columns (fast, slow) -> (slow, fast); Fast has an eighth of Slow's channels."""
+    if tensor.ndim < 2:
+        return tensor
+    fast = tensor.shape[1] // 9
+    return torch.cat([tensor[:, fast:], tensor[:, :fast]], 1)
+
+
+def _fast_first(tensor: Tensor) -> Tensor:
+    if tensor.ndim < 2:
+        return tensor
+    slow = tensor.shape[1] - tensor.shape[1] // 9
+    return torch.cat([tensor[:, slow:], tensor[:, :slow]], 1)
+
+
+# Its SlowFast classifier takes the Fast features first (its RoI extractor the Slow ones).
+ORDER = Adapter("Slow features first", _slow_first, _fast_first)
 BACKGROUND = Adapter("drop the background row", lambda tensor: tensor[1:], _with_row)
 
 
@@ -101,6 +118,7 @@ _IP_CSN = (
     )
 )
 _CLASSES = (Rule("cls_head.fc_cls.{n}", "head.projection.{n}", {"n": AFFINE}),)
+_FAST_FIRST = (Rule("cls_head.fc_cls.{n}", "head.projection.{n}", {"n": AFFINE}, ORDER),)
 _BOX = "roi_head.bbox_head.fc_cls"
 _PERSONS = (Rule(f"{_BOX}.{{n}}", "head.projection.{n}", {"n": AFFINE}, BACKGROUND),)
 _PERSONS_MLP = (
@@ -151,7 +169,9 @@ def _layouts() -> tuple[Layout, ...]:
         Layout(
             "mmaction2",
             "resnet",
-            Table(trunk + head, _IGNORED),
+            Table(
+                trunk + (_FAST_FIRST if trunk is _SLOWFAST and head is _CLASSES else head), _IGNORED
+            ),
             mark + head_mark,
             task="classification" if head is _CLASSES else "detection",
         )
