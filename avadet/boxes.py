@@ -56,10 +56,9 @@ def flip(boxes: Boxes, width: float) -> Boxes:
 
 def area(boxes: Boxes) -> Boxes:
     """(N,) areas; inverted boxes have area 0."""
-    sides: Any = boxes[:, 2:] - boxes[:, :2]
-    if isinstance(sides, torch.Tensor):
-        return sides.clamp(min=0).prod(1)
-    return np.maximum(sides, 0).prod(1)
+    if isinstance(boxes, torch.Tensor):
+        return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
 
 
 def iou(a: Boxes, b: Boxes) -> Boxes:

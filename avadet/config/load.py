@@ -15,7 +15,6 @@ from avadet.config.schema import Component, ModelConfig, RunConfig, TrainConfig
 from avadet.errors import UserError
 from avadet.registry import suggest
 
-
 # So that `head: {dropout: 0}` means the default head with another dropout.
 _DEFAULT_COMPONENTS = {
     "model": {"head": ModelConfig().head.model_dump()},

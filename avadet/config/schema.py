@@ -96,7 +96,8 @@ class DataConfig(_Node):
         train_clips, val_clips: CSVs of ``path,label`` for clip classification, beside
             ``classes``, one name a line.
         movie_start: second of the source movie at which the file's first frame lies: 0 for whole
-            movies, 900 for the 15-minute cuts.
+            movies, 900 for the 15-minute cuts and for extracted frames; null takes 0 for movies
+            and 900 for frames.
         first_second, last_second, keyframe_rate: which keyframes there are.
         proposal_score_threshold: person boxes below it are dropped, in training and in test.
         train_short_side: range of the jittered short side; crop: side of the square crop, or null
@@ -123,7 +124,7 @@ class DataConfig(_Node):
     num_frames: Positive = 32
     frame_stride: Positive = 2
     fps: Annotated[float, Field(gt=0)] = 30.0
-    movie_start: float = 0.0
+    movie_start: float | None = None
     first_second: float = 902
     last_second: float = 1798
     keyframe_rate: Annotated[float, Field(gt=0)] = 1.0

@@ -1,0 +1,31 @@
+"""``avadet bench <what>``: each measurement is a module of its own beside this one."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+HELP = "measure speed and accuracy; what is worth keeping goes into docs/benchmarks.md"
+
+BENCHES = {
+    "evaluation": "AVA frame-mAP at full scale: parse, match and AP times, peak memory",
+    "mini-ava": "Slow-only, Fast-only, SlowFast and CSN on one Mini-AVA, several seeds",
+    "persons": "the native person detector beside the detectron2 library",
+    "demo": "the stages of the demo, overlapped and one after another",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-command a bench; its module is imported only when it is the one asked for."""
+    parser.add_argument(
+        "what", choices=BENCHES, help="; ".join(f"{k}: {v}" for k, v in BENCHES.items())
+    )
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="options of that bench (--help)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the bench asked for."""
+    module = importlib.import_module(f"avadet.commands.bench_{args.what.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"avadet bench {args.what}", description=module.HELP)
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(args.rest)))

@@ -1,0 +1,176 @@
+"""``avadet eval``: score a checkpoint on the test set of a config."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+HELP = "score a checkpoint: frame-mAP, its groups and classes; top-1/5 for clips; AP for persons"
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``avadet eval``."""
+    parser.add_argument("config", help="a YAML file, such as configs/ava/slowfast_r50_8x8.yaml")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key.sub=value",
+        help="checkpoint=FILE (default: model.safetensors of the config's `out`), data.... ",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="for detections.csv and result.json")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
+    parser.add_argument("--report", metavar="HTML", help="also explain the result on one page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores; prints the result on the main process."""
+    from avadet.config import load_config
+    from avadet.engine import distributed
+    from avadet.engine.precision import default_device
+
+    config = load_config(args.config, args.overrides)
+    device = default_device(config.device, distributed.local_rank())
+    with distributed.processes(device.type):
+        {"ava": _ava, "clips": _clips, "persons": _persons}[config.task](config, args, device)
+    return 0
+
+
+def load_checkpoint(config: Any) -> Any:
+    """The action model to score, with its description, from any known kind of file."""
+    from avadet import convert
+
+    path = config.checkpoint or str(Path(config.out) / "model.safetensors")
+    return convert.load_model(path)
+
+
+def fit_to_model(config: Any, model: Any) -> Any:
+    """The config with clips as the weights expect them; says what differs from what it was."""
+    wanted = model.description.preprocessing
+    values = {
+        "num_frames": wanted.num_frames,
+        "frame_stride": wanted.frame_stride,
+        "fps": wanted.fps,
+        "test_short_side": wanted.test_short_side,
+    }
+    differing = {key: v for key, v in values.items() if getattr(config.data, key) != v}
+    for key, value in differing.items():
+        log.info("data.%s: %s as the weights expect, not %s", key, value, getattr(config.data, key))
+    return config.model_copy(update={"data": config.data.model_copy(update=differing)})
+
+
+def detect(config: Any, model: Any, device: Any, precision: str) -> tuple[list[Any], Any]:
+    """Scores of the config's test boxes on every process, and the classes they are for."""
+    from avadet import build
+    from avadet.commands.tasks import build_test_loader
+    from avadet.data.label_map import LabelMap
+    from avadet.engine.infer import run_detector
+    from avadet.engine.precision import place, resolve
+    from avadet.errors import UserError
+
+    description = model.description
+    if description.task != "detection":
+        raise UserError(
+            f"{config.checkpoint or config.out}: holds a clip classifier; action detection needs "
+            "a detector (train one with model.init.source=file)"
+        )
+    classes = build.read_classes(config)
+    if len(classes) != description.num_classes:
+        raise UserError(
+            f"data.label_map: {len(classes)} classes, but the weights answer for "
+            f"{description.num_classes}"
+        )
+    if description.class_ids is not None:
+        names = description.class_names or tuple(map(str, description.class_ids))
+        classes = LabelMap(description.class_ids, names)
+    dataset = build.build_ava(config, classes, train=False)
+    log.info("test: %s", dataset.summary())
+    chosen = resolve(precision, device)
+    place(model, device, chosen)
+    detections = run_detector(
+        model,
+        build_test_loader(config, dataset),
+        preprocessing=description.preprocessing,
+        activation=description.activation,
+        device=device,
+        precision=chosen,
+    )
+    return detections, classes
+
+
+def _ava(config: Any, args: argparse.Namespace, device: Any) -> None:
+    from avadet.engine import distributed
+    from avadet.engine.scoring import score_detections
+    from avadet.evaluation.show import print_frame_map
+    from avadet.files import write_json
+
+    model = load_checkpoint(config)
+    config = fit_to_model(config, model)
+    detections, classes = detect(config, model, device, args.precision)
+    if not distributed.is_main():
+        return
+    folder = Path(args.out or config.out)
+    result = score_detections(
+        folder / "detections.csv",
+        detections,
+        groundtruth=config.data.val_groundtruth,
+        class_ids=classes.ids,
+        label_map=config.eval.label_map or config.data.label_map or None,
+        excluded=config.data.val_excluded,
+        protocol=config.eval.protocol,
+    )
+    boxes = "detected boxes" if config.data.val_proposals else "ground-truth boxes"
+    write_json(folder / "result.json", {"boxes": boxes, **result.to_json()})
+    print(f"{folder / 'detections.csv'}, {len(detections)} keyframes, {boxes}")
+    print_frame_map(result)
+    if args.report:
+        from avadet.commands.report import write_report
+
+        write_report(config, folder / "detections.csv", args.report)
+        print(f"report: {args.report}")
+
+
+def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
+    from avadet import build
+    from avadet.commands.tasks import build_test_loader
+    from avadet.engine import distributed
+    from avadet.engine.clip_task import ClipTask
+    from avadet.engine.precision import place, resolve
+    from avadet.files import write_json
+
+    model = load_checkpoint(config)
+    config = fit_to_model(config, model)
+    dataset = build.build_clips(config, build.read_classes(config), train=False)
+    precision = resolve(args.precision, device)
+    place(model, device, precision)
+    task = ClipTask(
+        model,
+        loss=build.build_loss(config),
+        preprocessing=model.description.preprocessing,
+        activation=model.description.activation,
+        eval_batches=build_test_loader(config, dataset),
+    )
+    with precision.autocast():
+        metrics = task.evaluate(model)
+    if distributed.is_main():
+        write_json(Path(args.out or config.out) / "result.json", metrics)
+        for name, value in metrics.items():
+            print(f"{name}: {100 * value:.2f}")
+
+
+def _persons(config: Any, args: argparse.Namespace, device: Any) -> None:
+    from avadet import build
+    from avadet.engine import distributed
+    from avadet.files import write_json
+    from avadet.persons import weights
+
+    model = weights.load(config.checkpoint or str(Path(config.out) / "model.safetensors"))
+    held_out = build.build_person_pictures(config, train=False)
+    metrics = build.build_person_task(config, model.to(device), held_out).evaluate(model)
+    if distributed.is_main():
+        write_json(Path(args.out or config.out) / "result.json", metrics)
+        for name, value in metrics.items():
+            print(f"{name}: {100 * value:.2f}")

@@ -1,0 +1,207 @@
+"""From a config to what the training loop takes: the task, its loader, optimiser and schedule."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avadet.config import RunConfig
+from avadet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A task and the batches it learns from."""
+
+    task: Any
+    loader: Any
+
+
+def batch_per_process(config: RunConfig, world_size: int) -> int:
+    """Clips per process and forward pass; ``train.batch_size`` counts all of one step.
+
+    Raises:
+        UserError: the batch does not divide.
+    """
+    shares = world_size * config.train.accumulate
+    size, rest = divmod(config.train.batch_size, shares)
+    if rest or not size:
+        raise UserError(
+            f"train.batch_size: {config.train.batch_size} is not a multiple of "
+            f"{world_size} processes x {config.train.accumulate} accumulated steps"
+        )
+    return size
+
+
+def assemble(config: RunConfig) -> Parts:
+    """The task of a config with its data."""
+    return {"ava": _ava, "clips": _clips, "persons": _persons}[config.task](config)
+
+
+def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
+    from avadet.data.loader import build_loader
+    from avadet.engine import distributed
+    from avadet.engine.precision import default_device
+
+    world = distributed.world_size()
+    return build_loader(
+        dataset,
+        batch_per_process(config, world) if train else config.eval.batch_size,
+        train=train,
+        num_workers=config.data.workers,
+        seed=config.seed,
+        rank=distributed.rank(),
+        world_size=world,
+        balance=config.data.balance,
+        pin_memory=default_device(config.device).type == "cuda",
+    )
+
+
+def build_test_loader(config: RunConfig, dataset: Any) -> Any:
+    """This process's share of a test set, every sample once."""
+    return _loader(config, dataset, train=False)
+
+
+def _ava(config: RunConfig) -> Parts:
+    from avadet import build
+    from avadet.engine.ava_task import AvaTask
+    from avadet.engine.scoring import frame_map_evaluator
+
+    classes = build.read_classes(config)
+    model = build.build_model(config, classes)
+    build.initialise(model, config)
+    training = build.build_ava(config, classes, train=True)
+    log.info("training: %s", training.summary())
+    test = None
+    if config.data.val_groundtruth:
+        test = build.build_ava(config, classes, train=False)
+        boxes = "detected" if config.data.val_proposals else "ground-truth"
+        log.info("test, %s boxes: %s", boxes, test.summary())
+    task = AvaTask(
+        model,
+        loss=build.build_loss(config),
+        preprocessing=model.description.preprocessing,
+        activation=model.description.activation,
+        eval_batches=None if test is None else build_test_loader(config, test),
+        evaluator=None
+        if test is None
+        else frame_map_evaluator(
+            Path(config.out) / "detections.csv",
+            groundtruth=config.data.val_groundtruth,
+            class_ids=classes.ids,
+            label_map=config.eval.label_map or config.data.label_map or None,
+            excluded=config.data.val_excluded,
+            protocol=config.eval.protocol,
+        ),
+    )
+    return Parts(task, _loader(config, training, train=True))
+
+
+def _clips(config: RunConfig) -> Parts:
+    from avadet import build
+    from avadet.engine.clip_task import ClipTask
+
+    classes = build.read_classes(config)
+    model = build.build_model(config, classes)
+    build.initialise(model, config)
+    training = build.build_clips(config, classes, train=True)
+    log.info("training: %s", training.summary())
+    test = build.build_clips(config, classes, train=False) if config.data.val_clips else None
+    task = ClipTask(
+        model,
+        loss=build.build_loss(config),
+        preprocessing=model.description.preprocessing,
+        activation=model.description.activation,
+        eval_batches=None if test is None else build_test_loader(config, test),
+    )
+    return Parts(task, _loader(config, training, train=True))
+
+
+def _persons(config: RunConfig) -> Parts:
+    from avadet import build
+
+    model = build.build_person_detector(config)
+    training = build.build_person_pictures(config, train=True)
+    held_out = build.build_person_pictures(config, train=False)
+    log.info("training: %d pictures; test: %d", len(training), len(held_out or ()))
+    return Parts(
+        build.build_person_task(config, model, held_out), _loader(config, training, train=True)
+    )
+
+
+def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
+    """(optimiser, learning-rate schedule)."""
+    from avadet.engine.optim import create_optimizer
+    from avadet.engine.schedule import create_schedule
+
+    train = config.train
+    optimizer = create_optimizer(
+        model,
+        train.optimizer,
+        lr=train.lr,
+        weight_decay=train.weight_decay,
+        norm_weight_decay=train.norm_weight_decay,
+        momentum=train.momentum,
+        nesterov=train.nesterov,
+        betas=train.betas,
+    )
+    schedule = create_schedule(
+        train.schedule,
+        lr=train.lr,
+        epochs=train.epochs,
+        steps=train.steps,
+        factors=train.factors,
+        final_lr=train.final_lr,
+        warmup_epochs=train.warmup_epochs,
+        warmup_lr=train.warmup_lr,
+    )
+    return optimizer, schedule
+
+
+def train(config: RunConfig, *, resume: bool) -> Any:
+    """Trains what a config describes; returns the engine's ``FitResult``."""
+    import torch
+
+    from avadet import build
+    from avadet.config import dump
+    from avadet.engine import distributed
+    from avadet.engine.precision import default_device
+    from avadet.engine.train import fit
+    from avadet.files import write_text
+
+    build.validate(config)
+    device = default_device(config.device, distributed.local_rank())
+    with distributed.processes(device.type):
+        torch.manual_seed(config.seed)
+        parts = assemble(config)
+        optimizer, schedule = build_optimizer(config, parts.task.model)
+        if distributed.is_main():
+            write_text(Path(config.out) / "config.yaml", dump(config))
+        settings = config.train
+        return fit(
+            parts.task,
+            parts.loader,
+            optimizer,
+            schedule,
+            epochs=settings.epochs,
+            run_dir=config.out,
+            device=device,
+            precision=settings.precision,
+            norm=config.model.norm,
+            accumulate=settings.accumulate,
+            clip_grad_norm=settings.clip_grad_norm,
+            ema_decay=settings.ema,
+            precise_bn_batches=settings.precise_bn_batches,
+            eval_every=settings.eval_every,
+            checkpoint_minutes=settings.checkpoint_minutes,
+            keep_checkpoints=settings.keep_checkpoints,
+            resume=resume,
+            max_steps=settings.max_steps,
+            max_minutes=settings.max_minutes,
+            seed=config.seed,
+            label=config.task,
+        )
