@@ -19,7 +19,7 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r}: write WIDTHxHEIGHT, such as 160x120") from None
 
 
-def _people(text: str) -> tuple[int, int]:
+def _whole(text: str) -> tuple[int, int]:
     """A-B or one number."""
     low, dash, high = text.partition("-")
     try:
@@ -86,9 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     ava = kinds.add_parser("mini-ava", help="drawn movies with annotations in AVA's formats")
     _add_common(ava, "movies")
-    ava.add_argument("--people", type=_people, metavar="A-B", help="people in a shot")
+    ava.add_argument("--people", type=_whole, metavar="A-B", help="people in a shot")
     ava.add_argument(
         "--pairs", type=float, help="share of the shots in which two people act on each other"
+    )
+    ava.add_argument(
+        "--act-seconds",
+        type=_whole,
+        metavar="A-B",
+        help="how long people keep to one action, at least 4",
     )
     ava.add_argument("--shot-acts", type=int, help="most actions in a row between two cuts")
     kinetics = kinds.add_parser("mini-kinetics", help="drawn clips of one person and one action")
@@ -102,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from avadet.synthetic.settings import MINI_AVA_PRESETS, MINI_KINETICS_PRESETS, choose
 
     names = ("movies", "val_movies", "seconds", "fps", "person_height", "clutter", "classes")
-    names += ("decoys", "tempo", "crf", "people", "pairs", "shot_acts")
+    names += ("decoys", "tempo", "crf", "people", "pairs", "shot_acts", "act_seconds")
     overrides = {name: getattr(args, name, None) for name in names}
     if args.size is not None:
         overrides["width"], overrides["height"] = args.size

@@ -158,7 +158,7 @@ def held(figure: str, at: dict[str, np.ndarray], scale: float, arm: str, colour:
     middle = (at["near_hand"] + at["far_hand"]) / 2
     x, y = middle.tolist()
     if figure == "hoist":
-        half = 0.085 * scale
+        half = 0.1 * scale
         lid = shade(colour, 0.7)
         return [
             _rectangle(x - half, y - half, x + half, y + half, colour),

@@ -175,7 +175,16 @@ def test_mini_kinetics_lists_clips_and_labels(tmp_path: Path) -> None:
 def test_prepare_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prepare", "mini-ava", "--out", str(tmp_path / "a"), "--preset", "tiny"]
     words += ["--movies", "1", "--val-movies", "1", "--seconds", "3", "--size", "64x48"]
-    words += ["--people", "1-1", "--workers", "1", "--contact-sheet", str(tmp_path / "s.png")]
+    words += [
+        "--people",
+        "1",
+        "--act-seconds",
+        "4-5",
+        "--workers",
+        "1",
+        "--contact-sheet",
+        str(tmp_path / "s.png"),
+    ]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "train: 2 key frames, 2 people" in out
