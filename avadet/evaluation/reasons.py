@@ -109,7 +109,7 @@ def _likely_reasons(groundtruth: BoxTable, detections: BoxTable, rows: ScoredRow
             matches = _matches(groundtruth, change(sample), rows.class_ids)
         except (UserError, ValueError):
             continue
-        if matches > 3 * base and matches >= max(min(3, len(rows.gt_rows)), len(sample) // 200):
+        if matches > 2 * base and matches >= max(min(3, len(rows.gt_rows)), len(sample) // 200):
             yield f"{reason} ({matches} boxes of the sample would match instead of {base})"
             return
     if there & here and not rows.overlaps.iou.any():
