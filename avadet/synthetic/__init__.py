@@ -1,1 +1,1 @@
-"""Drawn people: Mini-AVA and Mini-Kinetics, data sets whose every label is known by construction."""
+"""Drawn people: Mini-AVA and Mini-Kinetics, whose every label is known by construction."""
