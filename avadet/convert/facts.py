@@ -38,7 +38,8 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
     total = 4 * math.prod(strides)
     if total != 32:
         args["output_stride"] = total
-        args["dilate"] = dilations[-1] > 1
+        if dilations[-1] == 1:
+            args["dilate"] = False
     if structure.backbone.startswith("slowfast"):
         args["alpha"] = int(get("SLOWFAST.ALPHA", 8))
     nopool = "nopool" in str(get("MODEL.MODEL_NAME", "")).lower()
@@ -63,10 +64,10 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
         channel_order="bgr" if bgr else "rgb",
     )
     if detection:
-        head = {
-            "resolution": int(get("DETECTION.ROI_XFORM_RESOLUTION", 7)),
-            "aligned": bool(get("DETECTION.ALIGNED", True)),
-        }
+        head = {"aligned": bool(get("DETECTION.ALIGNED", True))}
+        resolution = int(get("DETECTION.ROI_XFORM_RESOLUTION", 7))
+        if resolution != 7:
+            head["resolution"] = resolution
     else:
         head = {"window": int(get("DATA.TRAIN_CROP_SIZE", 224)) // total}
     data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower()
@@ -93,15 +94,15 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
     total = 4 * math.prod(strides)
     if total != 32:
         args["output_stride"] = total
-        args["dilate"] = max(slow.get("dilations", (1,))) > 1
+        if max(slow.get("dilations", (1,))) == 1:
+            args["dilate"] = False
     if kind == "ResNet3dSlowFast":
         args["alpha"] = int(backbone.get("speed_ratio", 8))
         args["slow_sampling"] = "stride"
     elif kind == "ResNet3d":
-        args["stem_strides_t"] = [
-            int(backbone.get("conv1_stride_t", 1)),
-            int(backbone.get("pool1_stride_t", 1)),
-        ]
+        stem = [int(backbone.get(f"{layer}_stride_t", 1)) for layer in ("conv1", "pool1")]
+        if stem != [1, 1]:
+            args["stem_strides_t"] = stem
         if not backbone.get("with_pool2", True):
             args["res2_pool_t"] = 1
     elif kind == "ResNet3dCSN" and backbone.get("bn_frozen"):
@@ -117,8 +118,8 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
         num_frames=frames,
         frame_stride=stride,
         test_short_side=side,
-        mean=tuple(value / 255 for value in mean),
-        std=tuple(value / 255 for value in std),
+        mean=tuple(round(value / 255, 6) for value in mean),
+        std=tuple(round(value / 255, 6) for value in std),
     )
     head: dict[str, Any] = {}
     if roi_head:
@@ -127,7 +128,9 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
         if extractor.get("temporal_pool_mode", "avg") == "max":
             head["temporal_pool"] = "max"
     activation = "sigmoid" if roi_head else "softmax"
+    # Kinetics is read by classes of general names.
     data = str(cfg.get("dataset_type", "")).lower()
+    data = "" if data in ("videodataset", "rawframedataset") else data
     return _finish(
         structure, name, bool(roi_head), args, head, preprocessing, activation, data, "mmaction2"
     )

@@ -14,7 +14,12 @@ from avadet.convert.recognise import Recognised, find_layout, recognise, unwrap
 from avadet.convert.rules import fit
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
-from avadet.models.description import create, load_weights
+from avadet.models.description import (
+    ModelDescription,
+    create,
+    load_weights,
+    read_description,
+)
 from avadet.registry import suggest
 
 logger = logging.getLogger(__name__)
@@ -91,6 +96,56 @@ def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor
     if find_layout(state, path).source != "torchvision" or state["conv1.weight"].ndim != 4:
         raise UserError(f"{path}: not a 2D ResNet of torchvision; only those are inflated")
     return state
+
+
+def inspect(path_or_name: str | os.PathLike[str], arch: str | None = None) -> tuple[str, bool]:
+    """What a checkpoint is, in words, and whether it would load.
+
+    Returns:
+        format, source, architecture and where it was told from, tensors, classes, preprocessing,
+        and everything that does not fit.
+
+    Raises:
+        UserError: the file cannot be read at all.
+    """
+    path = Path(path_or_name)
+    if not path.exists():
+        path, arch = _from_zoo(str(path_or_name), arch)
+    if _is_own(path):
+        description = read_description(path)
+        return "\n".join([f"{path}: avadet's own", *_described(description)]), True
+    content, kind = read_checkpoint(path)
+    state, _ = unwrap(content, path)
+    lines = [f"{path}: {kind} file, {len(state)} tensors"]
+    try:
+        found = recognise(path, arch)
+    except UserError as error:
+        return "\n".join([*lines, f"not recognised: {error}"]), False
+    lines.append(f"source: {found.layout.source}")
+    lines += found.assumed
+    lines += _described(found.description)
+    if found.renamed.ignored:
+        lines.append(f"left aside: {len(found.renamed.ignored)} tensors of the training state")
+    problems = problems_of(found)
+    if problems:
+        lines += ["does not fit:", *problems]
+    else:
+        lines.append("every tensor has its place, every parameter is filled")
+    return "\n".join(lines), not problems
+
+
+def _described(description: ModelDescription) -> list[str]:
+    clip = description.preprocessing
+    names = description.class_names
+    some = f" ({', '.join(names[:3])}, ...)" if names else ""
+    return [
+        f"network: {description.name}: {description.backbone} {description.backbone_args}, "
+        f"head {description.head} {description.head_args}",
+        f"task: {description.task}, {description.num_classes} classes{some}, "
+        f"{description.activation}",
+        f"clip: {clip.num_frames} frames, stride {clip.frame_stride} at {clip.fps:g} fps, short "
+        f"side {clip.test_short_side}, {clip.channel_order}, mean {clip.mean}, std {clip.std}",
+    ]
 
 
 def problems_of(found: Recognised) -> list[str]:

@@ -225,9 +225,10 @@ def _describe(
             "which one it was made from"
         )
     options = _distinct(exact or candidates)
+    switches = differences(*(each.description for each in options))
     raise UserError(
         f"{path}: {layout.source} weights of a {structure.backbone}; several architectures have "
-        f"these tensors and differ in what tensors do not show ({_differences(options)}): "
+        f"these tensors and differ in what tensors do not show ({switches}): "
         f"{', '.join(each.name for each in options)}. Say which it is with --arch NAME"
     )
 
@@ -285,16 +286,17 @@ def _distinct(group: list[Architecture]) -> list[Architecture]:
     return kept
 
 
-def _differences(options: list[Architecture]) -> str:
-    flat = [_flatten(_facts(each.description)) for each in options]
-    skipped = ("class_names", "class_ids")
-    keys = sorted({key for values in flat for key in values if not key.startswith(skipped)})
+def differences(*descriptions: ModelDescription) -> str:
+    """In what descriptions differ but for name and source, in words; "" when in nothing."""
+    flat = [_flatten(_facts(each)) for each in descriptions]
+    keys = sorted({key for values in flat for key in values})
     shown = []
     for key in keys:
         values = {str(each.get(key, "default")) for each in flat}
         if len(values) > 1:
-            shown.append(f"{key}: {' or '.join(sorted(values))}")
-    return "; ".join(shown) or "class names"
+            long = key in ("class_names", "class_ids")
+            shown.append(key if long else f"{key}: {' or '.join(sorted(values))}")
+    return "; ".join(shown)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
