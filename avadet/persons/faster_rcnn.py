@@ -94,14 +94,11 @@ class FasterRCNN(nn.Module):
         sizes: Sequence[tuple[int, int]],
         *,
         score_threshold: float = 0.05,
-        only_class: int | None = None,
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Per picture: boxes (N,4) in pixels of ``images``, scores (N,), classes (N,)."""
         maps = self.features(images)
         proposals = [boxes for boxes, _ in self.propose(maps, sizes)]
-        return self.box_head.detect(
-            maps, proposals, sizes, score_threshold=score_threshold, only_class=only_class
-        )
+        return self.box_head.detect(maps, proposals, sizes, score_threshold=score_threshold)
 
     def losses(
         self,

@@ -120,11 +120,12 @@ class NativeDetector:
             else contextlib.nullcontext()
         )
         with cast:
-            results = self.model.detect(
-                batch, sizes, score_threshold=self.score_threshold, only_class=self.person_class
-            )
+            results = self.model.detect(batch, sizes, score_threshold=self.score_threshold)
         found = []
-        for (boxes, scores, _), size, frame in zip(results, sizes, frames):
+        for (boxes, scores, classes), size, frame in zip(results, sizes, frames):
+            # People are picked after the cut at the best 100 of all classes, as Detectron2 does.
+            people = classes == self.person_class
+            boxes, scores = boxes[people], scores[people]
             found.append(to_frame(boxes.float().cpu(), scores.float().cpu(), size, frame.shape[:2]))
         return found
 

@@ -111,7 +111,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x), inplace=True))
-        y = y + (x if self.shortcut is None else self.shortcut(x))
+        # In place: at 800 pixels a sum of its own costs as much as a convolution.
+        y += x if self.shortcut is None else self.shortcut(x)
         return F.relu(y, inplace=True)
 
 
@@ -155,7 +156,8 @@ class Bottleneck(nn.Module):
         y = F.relu(self.conv1(x), inplace=True)
         y = F.relu(self.conv2(y), inplace=True)
         y = self.conv3(y)
-        y = y + (x if self.shortcut is None else self.shortcut(x))
+        # In place: at 800 pixels a sum of its own costs as much as a convolution.
+        y += x if self.shortcut is None else self.shortcut(x)
         return F.relu(y, inplace=True)
 
 
@@ -319,7 +321,7 @@ class FeaturePyramid(nn.Module):
             x = self.lateral[str(stage)](maps[stage])
             if above is not None:
                 # The input is padded to the last stride, so every level is twice the next one.
-                x = x + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                x += F.interpolate(above, scale_factor=2.0, mode="nearest")
             above = x
             levels[stage] = self.output[str(stage)](x)
         if self.extra_level:

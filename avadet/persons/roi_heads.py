@@ -56,7 +56,7 @@ def pool(
     for level in levels:
         index = torch.nonzero(level_of == level).squeeze(1)
         if len(index):
-            pooled = pooled.index_copy(0, index, align(level, rois[index]))
+            pooled.index_copy_(0, index, align(level, rois[index]))
     return pooled
 
 
@@ -158,18 +158,10 @@ class BoxHead(nn.Module):
         sizes: Sequence[tuple[int, int]],
         *,
         score_threshold: float,
-        only_class: int | None = None,
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per picture boxes (N,4) px, scores (N,), classes (N,), best first.
-
-        ``only_class`` leaves the others out before suppression and before the cut at ``top``:
-        what a person detector of 80 classes is asked for.
-        """
+        """Per picture boxes (N,4) px, scores (N,), classes (N,), best first."""
         logits, deltas = self(maps, proposals)
         scores = logits.softmax(dim=1)[:, :-1]
-        if only_class is not None:
-            scores = scores[:, only_class : only_class + 1]
-            deltas = deltas[:, only_class : only_class + 1]
         counts = [len(boxes) for boxes in proposals]
         results = []
         for boxes, image_scores, image_deltas, size in zip(
@@ -181,8 +173,6 @@ class BoxHead(nn.Module):
                 self.delta_weights,
             )
             results.append(self._select(moved, image_scores, size, score_threshold))
-        if only_class is not None:
-            results = [(b, s, torch.full_like(c, only_class)) for b, s, c in results]
         return results
 
     def _select(
