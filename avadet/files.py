@@ -36,11 +36,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise UserError(f"{target}: cannot write here: {error.strerror}") from error
     temporary = Path(name)
     try:
-        # mkstemp makes private files; results are ordinary ones.
+        yield temporary
+        # mkstemp, and some writers, make private files; results are ordinary ones.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        yield temporary
         os.replace(temporary, target)
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             rows[model, seed] = _one(out, data, model, seed, args)
     table = make_table(rows, args.models, args.seeds)
     write_text(out / "table.md", table)
-    write_json(out / "result.json", [row for row in rows.values()])
+    write_json(out / "result.json", list(rows.values()))
     print(table)
     return 0
 

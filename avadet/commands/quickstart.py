@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import importlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Steps:
     """Finished steps, so that a second run redoes none of them.
 
     A step is finished when its note holds the commands it ran and its results are still there.
+    Interrupted, it goes on where it was; asked for by other commands, it starts anew.
     """
 
     folder: Path
@@ -53,28 +55,42 @@ class Steps:
         return cls(folder, notes)
 
     def run(
-        self, name: str, commands: Sequence[Sequence[str]], results: Sequence[Path], after: str = ""
+        self,
+        name: str,
+        commands: Sequence[Sequence[str]],
+        *,
+        folder: Path | None = None,
+        results: Sequence[Path],
+        after: str = "",
     ) -> None:
         """Runs the commands of a step unless it is finished.
 
         Args:
+            folder: the step's own; emptied before the step starts anew.
             after: the step whose results this one starts from; redone, it makes this one stale.
         """
         before = self.notes.get(after, {}).get("key", "")
         text = json.dumps([before, [list(command) for command in commands]])
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         known = self.notes.get(name, {})
-        if known.get("key") == key and all(path.exists() for path in results):
+        finished = known.get("key") == key and "seconds" in known
+        if finished and all(path.exists() for path in results):
             print(f"== {name}: done before ({known['seconds']:.0f} s)", flush=True)
             return
+        if known.get("key") != key and folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._note(name, {"key": key})
         started = time.monotonic()
         for command in commands:
             print(f"== {name}: avadet {' '.join(command)}", flush=True)
             invoke(command)
         seconds = time.monotonic() - started
-        self.notes[name] = {"key": key, "seconds": seconds}
-        write_json(self.folder / "steps.json", self.notes)
+        self._note(name, {"key": key, "seconds": seconds})
         print(f"== {name}: {seconds:.0f} s\n", flush=True)
+
+    def _note(self, name: str, note: dict[str, Any]) -> None:
+        self.notes[name] = note
+        write_json(self.folder / "steps.json", self.notes)
 
 
 def invoke(words: Sequence[str]) -> None:
@@ -114,7 +130,7 @@ def plan(steps: Steps, out: Path, args: argparse.Namespace) -> None:
     steps.run(
         "data",
         [["prepare", "mini-ava", "--out", f"{data}", "--preset", args.preset, "--seed", seed]],
-        [data / "mini_ava.json"],
+        results=[data / "mini_ava.json"],
     )
     facts = json.loads((data / "mini_ava.json").read_text(encoding="utf-8"))
     files = [
@@ -129,7 +145,8 @@ def plan(steps: Steps, out: Path, args: argparse.Namespace) -> None:
     steps.run(
         "persons",
         [["train", _PERSON_CONFIG, *files, *more, f"out={persons.parent}", *resume]],
-        [persons],
+        folder=persons.parent,
+        results=[persons],
         after="data",
     )
     seconds = ["--first-second", f"{facts['first_second']}", "--last-second"]
@@ -147,7 +164,8 @@ def plan(steps: Steps, out: Path, args: argparse.Namespace) -> None:
             ["detect", *movies[split], "--out", f"{proposals / split}.csv", *detect]
             for split in ("train", "val")
         ],
-        [proposals / "train.csv", proposals / "val.csv"],
+        folder=proposals,
+        results=[proposals / "train.csv", proposals / "val.csv"],
         after="persons",
     )
     label_map = annotations / "ava_action_list.pbtxt"
@@ -163,7 +181,8 @@ def plan(steps: Steps, out: Path, args: argparse.Namespace) -> None:
     steps.run(
         "action",
         [["train", _ACTION_CONFIG, *files, *more, detected, f"out={action.parent}", *resume]],
-        [action],
+        folder=action.parent,
+        results=[action],
         after="proposals",
     )
     score = ["eval", _ACTION_CONFIG, *files, f"checkpoint={action}"]
@@ -173,12 +192,12 @@ def plan(steps: Steps, out: Path, args: argparse.Namespace) -> None:
             [*score, detected, "--out", f"{out / 'scores' / 'detected'}"],
             [*score, "--out", f"{out / 'scores' / 'groundtruth'}"],
         ],
-        [out / "scores" / "detected" / "result.json", out / "scores" / "groundtruth"],
+        results=[out / "scores" / name / "result.json" for name in ("detected", "groundtruth")],
         after="action",
     )
     demo = ["demo", movies["val"][0], "--out", f"{out / 'demo.mp4'}"]
     weights = ["--weights", f"{action}", "--persons", f"{persons}"]
-    steps.run("demo", [[*demo, *weights, *DEMO_LOOK]], [out / "demo.mp4"], after="action")
+    steps.run("demo", [[*demo, *weights, *DEMO_LOOK]], results=[out / "demo.mp4"], after="action")
 
 
 # Mini-AVA's frames are smaller than a thumbnail: enlarge them so that labels can be read.
