@@ -98,7 +98,7 @@ class Feed:
         progress = self._progress
         began = time.monotonic()
         wanted = min(self._accumulate, progress.batches_per_epoch - progress.batch)
-        batches = []
+        batches: list[Any] = []
         try:
             while len(batches) < wanted and not self._stop.requested:
                 batches.append(next(iterator))

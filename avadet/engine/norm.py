@@ -37,7 +37,7 @@ def prepare(model: nn.Module, mode: NormMode, device: torch.device) -> nn.Module
         if distributed.world_size() > 1:
             if device.type != "cuda":
                 raise UserError("norm: 'sync' needs GPUs; use 'batch' or 'frozen' on CPU")
-            return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     elif mode != "batch":
         raise UserError(f"unknown norm '{mode}'. Known: batch, frozen, sync")
     return model

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from avadet.engine import checkpoint, distributed, nonfinite
+from avadet.engine import checkpoint, distributed
 from avadet.engine import norm as norms
 from avadet.engine.ema import Ema
-from avadet.engine.feed import Feed, Group, Loader
+from avadet.engine.feed import Feed, Loader
 from avadet.engine.interrupt import StopRequest
 from avadet.engine.log import RunLog
 from avadet.engine.meter import Meter
@@ -27,11 +27,11 @@ from avadet.engine.precision import Precision, place, resolve
 from avadet.engine.progress import Progress
 from avadet.engine.run_state import RunState
 from avadet.engine.schedule import Schedule
+from avadet.engine.step import optimizer_step, seed_step
 from avadet.engine.task import LossModule, Task
 from avadet.errors import UserError
 
 _logger = logging.getLogger(__name__)
-_MEND = "lower the learning rate, set clip_grad_norm, try precision fp32, or look at these clips"
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def fit(
                     return _interrupted(state, stop)
                 lr = schedule(_schedule_position(progress, epochs, max_minutes))
                 set_lr(optimizer, lr)
-                _seed(seed, progress.step)
-                loss, grad_norm = _step(
+                seed_step(seed, progress.step)
+                loss, grad_norm = optimizer_step(
                     wrapped, task, state, group, precision, device, clip_grad_norm
                 )
                 if state.ema:
@@ -234,61 +234,6 @@ def fit(
     )
 
 
-def _step(
-    wrapped: nn.Module,
-    task: Task,
-    state: RunState,
-    group: Group,
-    precision: Precision,
-    device: torch.device,
-    clip_grad_norm: float | None,
-) -> tuple[float, float]:
-    """One optimiser step; returns the mean loss over all processes and the gradient's norm."""
-    optimizer, scaler = state.optimizer, state.scaler
-    optimizer.zero_grad(set_to_none=True)
-    losses = []
-    for number, (batch, share) in enumerate(zip(group.batches, group.shares), start=1):
-        last = number == len(group.batches)
-        with nullcontext() if last else distributed.without_sync(wrapped):
-            with precision.autocast():
-                loss = wrapped(batch.to(device))
-            scaler.scale(loss * share).backward()
-        losses.append(loss.detach())
-    scaler.unscale_(optimizer)
-    parameters = [p for p in task.model.parameters() if p.grad is not None]
-    # Clipping to infinity changes nothing and returns the norm.
-    limit = float("inf") if clip_grad_norm is None else clip_grad_norm
-    norm = nn.utils.clip_grad_norm_(parameters, limit)
-    # The one wait for the device in a step.
-    values = torch.stack([*losses, norm.to(losses[0])]).tolist()
-    weighted = sum(
-        value * weight for value, weight in zip(values, group.weights) if weight
-    )  # a batch that only keeps pace has weight 0
-    told = distributed.gather_numbers([weighted, values[-1]])
-    mean_loss = float(told[:, 0].sum()) / group.total_weight if group.total_weight else 0.0
-    grad_norm = float(told[0, 1])
-
-    overflow = scaler.is_enabled() and scaler.get_scale() >= 1.0
-    loss_is_finite = bool(torch.isfinite(torch.tensor(told[:, 0])).all())
-    if not loss_is_finite or not (torch.isfinite(norm) or overflow):
-        own_fault = not torch.isfinite(torch.tensor(weighted)) if not loss_is_finite else True
-        nonfinite.stop(
-            "a gradient" if loss_is_finite else "the loss",
-            names=[name for batch in group.batches for name in task.describe(batch)],
-            batches=group.batches,
-            guilty=bool(own_fault),
-            run_dir=state.run_dir,
-            step=state.progress.step,
-            hint=_MEND,
-        )
-    if not torch.isfinite(norm):
-        # float16 overflowed: the scaler leaves this step out and halves its scale.
-        state.progress.skipped += 1
-    scaler.step(optimizer)
-    scaler.update()
-    return mean_loss, grad_norm
-
-
 def _evaluate(
     task: Task,
     state: RunState,
@@ -334,12 +279,6 @@ def _schedule_position(progress: Progress, epochs: float, max_minutes: float | N
     if max_minutes is not None and progress.minutes > 0.25 * max_minutes:
         position = max(position, epochs * min(progress.minutes / max_minutes, 1.0))
     return position
-
-
-def _seed(seed: int, step: int) -> None:
-    """Makes what a step draws (dropout) depend on seed, step and process only."""
-    mixed = (seed * 1_000_003 + step) * 65_537 + distributed.rank()
-    torch.manual_seed(mixed % 2**63)
 
 
 def _interrupted(state: RunState, stop: StopRequest) -> FitResult:
