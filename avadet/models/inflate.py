@@ -81,7 +81,8 @@ def inflate_resnet(
     if not isinstance(pathway, ResNet3D):
         raise UserError(f"{type(backbone).__name__} is not ResNet-shaped: it cannot be inflated")
     target = pathway.state_dict()
-    filled, misfits = set(), []
+    filled: dict[str, Tensor] = {}
+    misfits = []
     for key, value in image_state.items():
         name = image_key_to_video_key(key)
         if name is None:
@@ -104,8 +105,7 @@ def inflate_resnet(
         if slot.shape != value.shape:
             misfits.append(f"{key}: {tuple(value.shape)} does not fit {name} {tuple(slot.shape)}")
             continue
-        slot.copy_(value)
-        filled.add(name)
+        filled[name] = value
     blocks = [name for name in target if name.endswith("conv.weight") and ".non_local." not in name]
     for name in blocks:
         depthwise = target[name].shape[1] == 1
@@ -117,6 +117,9 @@ def inflate_resnet(
             f"the image network does not fit: {'; '.join(misfits[:5])}{more}. "
             "Depth and width must be those of the backbone"
         )
+    # Nothing is written before everything fits.
+    for name, value in filled.items():
+        target[name].copy_(value)
     prefix = "slow." if isinstance(backbone, SlowFast) else ""
     done = {prefix + name for name in filled}
     return [name for name in backbone.state_dict() if name not in done]
