@@ -22,19 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--excluded", help="CSV of excluded video_id,timestamp")
     parser.add_argument("--protocol", default="official", help="protocol (default: official)")
     parser.add_argument("--movies", type=Path, help="folder of movies, for pictures")
+    parser.add_argument(
+        "--movie-start",
+        type=float,
+        default=0.0,
+        help="second at which each file begins: 0 for whole movies, 900 for 15-minute cuts",
+    )
     parser.add_argument("--title", default="Action detection report")
     parser.add_argument("--out", required=True, help="HTML file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page."""
-    from avadet.report.page import write_report
+    from avadet.report.page import write_report as write_page
 
-    frame_at = None if args.movies is None else frames_of(args.movies)
+    frame_at = None if args.movies is None else frames_of(args.movies, args.movie_start)
     names = [Path(args.detections).name, Path(args.other or "").name]
     if names[0] == names[1]:
         names = [str(args.detections), str(args.other)]
-    result = write_report(
+    result = write_page(
         args.out,
         args.groundtruth,
         args.detections,
@@ -53,8 +59,40 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def frames_of(folder: Path) -> Callable[[str, float], Any]:
+def write_report(config: Any, detections: Path, out: str | Path) -> None:
+    """Writes the page about detections made with a config: its ground truth, classes and movies.
+
+    Args:
+        config: of the run.
+        detections: CSV in the AVA format.
+        out: HTML file.
+    """
+    from avadet.report.page import write_report as write_page
+
+    data = config.data
+    frame_at = None
+    if data.movies and Path(data.movies).is_dir():
+        start = data.movie_start
+        if start is None:
+            start = 900.0 if data.reader == "frames" else 0.0
+        frame_at = frames_of(Path(data.movies), start)
+    write_page(
+        out,
+        data.val_groundtruth,
+        detections,
+        labelmap=config.eval.label_map or data.label_map or None,
+        excluded=data.val_excluded,
+        protocol=config.eval.protocol,
+        frame_at=frame_at,
+    )
+
+
+def frames_of(folder: Path, movie_start: float = 0.0) -> Callable[[str, float], Any]:
     """A function that gives the picture of a video at a second, from a folder of movies.
+
+    Args:
+        folder: of movie files or frame folders named by the video id.
+        movie_start: second at which each file begins.
 
     Raises:
         UserError: (the function) when the folder has no movie of that name.
@@ -71,6 +109,6 @@ def frames_of(folder: Path) -> Callable[[str, float], Any]:
         if path is None:
             raise UserError(f"{folder}: no movie named {video}")
         with open_video(path) as reader:
-            return reader.read([second], short_side=288).frames[0]
+            return reader.read([second - movie_start], short_side=288).frames[0]
 
     return frame_at

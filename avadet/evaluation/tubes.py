@@ -14,14 +14,17 @@ Boxes are pixels and include both corners (+1) unless said otherwise.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avadet.errors import UserError
 from avadet.evaluation.average_precision import interpolated
+from avadet.evaluation.csv_rows import numbered_rows
 from avadet.evaluation.tables import Bools, Floats, Ints
 
 THRESHOLDS: tuple[float, ...] = (0.2, 0.5, 0.75)
@@ -83,6 +86,48 @@ class VideoMap:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def read_tubes(path: str | os.PathLike[str]) -> list[Tube]:
+    """Reads tubes from CSV rows ``video,label,tube,frame,x1,y1,x2,y2[,score]``.
+
+    A tube is what shares video, label and tube id; its score is that of its first row.
+
+    Raises:
+        UserError: a malformed row, with file and line.
+    """
+    path = Path(path)
+    parts: dict[tuple[str, int, str], list[tuple[int, list[float]]]] = {}
+    scores: dict[tuple[str, int, str], float] = {}
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    for line, row in numbered_rows(path):
+        try:
+            if len(row) not in (8, 9):
+                raise ValueError
+            key = (row[0], int(row[1]), row[2])
+            frame, box = int(row[3]), [float(value) for value in row[4:8]]
+            score = float(row[8]) if len(row) == 9 else 1.0
+        except ValueError:
+            raise UserError(
+                f"{path}:{line}: a row is video,label,tube,frame,x1,y1,x2,y2 and, for detections, "
+                "score"
+            ) from None
+        parts.setdefault(key, []).append((frame, box))
+        scores.setdefault(key, score)
+    tubes = []
+    for (video, label, tube), boxes in parts.items():
+        boxes.sort(key=lambda pair: pair[0])
+        tubes.append(
+            Tube(
+                video,
+                label,
+                np.array([frame for frame, _ in boxes]),
+                np.array([box for _, box in boxes]),
+                scores[video, label, tube],
+            )
+        )
+    return tubes
 
 
 def tube_iou(a: Tube, b: Tube, pixel: float = 1.0) -> float:

@@ -39,6 +39,7 @@ td.n,th.n { text-align:right; font-variant-numeric:tabular-nums; white-space:now
 .track { background:var(--ground); border-radius:4px; overflow:hidden; }
 .track span { display:block; height:10px; background:var(--a); border-radius:4px; min-width:1px; }
 .track span.b { background:var(--b); height:6px; margin-top:1px; }
+.columns .bars { grid-template-columns:minmax(0,9.5rem) minmax(0,1fr) auto; }
 .columns { display:grid; grid-template-columns:repeat(auto-fit,minmax(270px,1fr)); gap:18px; }
 .charts { display:grid; grid-template-columns:repeat(auto-fill,minmax(150px,1fr)); gap:12px; }
 .chart svg { width:100%; height:auto; display:block; }
