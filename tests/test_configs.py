@@ -1,0 +1,81 @@
+"""Every YAML reads, names parts that exist, and builds; its comment says how to run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from avadet import build
+from avadet.config import load_config
+from avadet.convert import zoo
+from avadet.data.label_map import LabelMap
+from avadet.errors import UserError
+from avadet.models.cost import count_parameters
+from avadet.models.description import create
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted(
+    path for path in (ROOT / "configs").rglob("*.yaml") if not path.parent.name.startswith("_")
+)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_config_builds(path: Path) -> None:
+    config = load_config(path)
+    build.validate(config)
+    with torch.device("meta"):
+        if config.task == "persons":
+            model = build.build_person_detector(config)
+        else:
+            model = create(build.describe(config, LabelMap.numbered(80)))
+    assert count_parameters(model) > 10_000
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_config_opens_with_its_command_and_expectation(path: Path) -> None:
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    assert first == f"# avadet train {name(path)}"
+    comment = " ".join(line for line in rest if line.startswith("#"))
+    assert "Expected:" in comment
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_config_starts_from_weights_that_are_known(path: Path) -> None:
+    init = load_config(path).model.init
+    if init.source == "zoo":
+        assert init.name in zoo.rows()
+    elif init.source == "bundled":
+        assert (ROOT / "avadet/models/weights" / f"{init.name}.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.backbone.alhpa=4", ["model.backbone.alhpa", "Did you mean 'alpha'"]),
+        ("model.backbone.name=slowfast_r51", ["slowfast_r51", "Did you mean"]),
+        ("model.head.num_classes=3", ["model.head.num_classes", "leave it out"]),
+        ("train.loss.gama=2", ["train.loss.gama", "takes no such argument"]),
+        ("model.head.name=pooool", ["unknown head"]),
+    ],
+)
+def test_a_typo_in_a_component_dies_at_once(override: str, words: list[str]) -> None:
+    config = load_config(ROOT / "configs/ava/slowfast_r50_8x8.yaml", [override])
+    with pytest.raises(UserError) as caught:
+        build.validate(config)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_detectors_get_maps_of_stride_16() -> None:
+    for path in CONFIGS:
+        config = load_config(path)
+        if config.task == "ava":
+            with torch.device("meta"):
+                model = create(build.describe(config, LabelMap.numbered(80)))
+            assert set(model.backbone.strides) <= {8, 16}, name(path)
