@@ -27,6 +27,9 @@ from avadet.video.sampling import clip_seconds
 
 _log = logging.getLogger(__name__)
 
+# Seconds between a keyframe and the picture shown for it from which something is wrong.
+_FAR_FROM_KEYFRAME = 1.0
+
 
 class AvaDataset(Dataset[Sample]):
     """Clips around keyframes with the boxes of their people.
@@ -197,6 +200,9 @@ class AvaDataset(Dataset[Sample]):
                 window=window,
                 fps=self.fps,
             )
+            shown = float(clip.seconds[self.num_frames // 2])
+            if abs(shown + self.movie_start - keyframe.second) > _FAR_FROM_KEYFRAME:
+                self._check_inside(keyframe, reader.duration)
         boxes_norm = self.table.boxes_norm[rows]
         corner = transform.corner(*clip.size, boxes_norm)
         boxes_px = transform.boxes_px(boxes_norm, *clip.size, corner)
@@ -215,6 +221,17 @@ class AvaDataset(Dataset[Sample]):
             boxes_norm=torch.from_numpy(boxes_norm.copy()),
             labels=None if labels is None else torch.from_numpy(labels),
             box_scores=torch.from_numpy(scores.copy()),
+        )
+
+    def _check_inside(self, keyframe: Keyframe, duration: float) -> None:
+        """Damage may move a picture; a keyframe outside its movie is a mistake of the data."""
+        end = self.movie_start + duration
+        if self.movie_start - _FAR_FROM_KEYFRAME <= keyframe.second <= end + _FAR_FROM_KEYFRAME:
+            return
+        raise UserError(
+            f"{keyframe.video}: holds the seconds {self.movie_start:g} to {end:g}, but second "
+            f"{keyframe.second:g} is annotated; set movie_start to the second of the source movie "
+            "at which the file begins (900 for the 15-minute cuts), or mend the file"
         )
 
     def _present(self, table: BoxTable, missing: str) -> BoxTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,7 +224,7 @@ class _ClipMedia:
     def open(self, video: str) -> FrameReader:
         return open_video(self.root / video)
 
-    def missing(self, videos: Sequence[str]) -> list[str]:
+    def missing(self, videos: Iterable[str]) -> list[str]:
         return [video for video in videos if not (self.root / video).exists()]
 
     def where(self) -> str:

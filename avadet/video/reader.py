@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import ArrayLike
 
 from avadet.errors import UserError
 from avadet.structures import Clip
-from avadet.video.decoding import Movie
+from avadet.video.decoding import FrameDecoder
 from avadet.video.frame_folder import FrameFolderReader
-from avadet.video.sampling import GRID_FPS, SAME_TIME, clamp_to_window, grid_indices
+from avadet.video.movie import Movie
+from avadet.video.nearest import choose_frames
+from avadet.video.sampling import GRID_FPS, clamp_to_window, grid_indices
 from avadet.video.scaling import FrameScaler, display_size
 
 _log = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ class VideoReader:
         movie = Movie(self.path)
         shown: tuple[float, np.ndarray] | None = None
         try:
-            for place, time, frame, exact in self._choose(movie, wanted):
+            for place, time, frame, exact in choose_frames(movie, wanted):
                 if not exact:
                     with VideoReader(self.path) as other:
                         clip = other.read(
@@ -171,6 +172,8 @@ class VideoReader:
                     shown = time, scaler(frame)
                 yield float(asked[place]), shown[1]
             self._count_damage(movie.damage)
+            if shown is None:
+                raise self._nothing_decodable()
         finally:
             movie.close()
 
@@ -184,7 +187,7 @@ class VideoReader:
             # Only a decoded frame tells the rotation.
             movie = self._open()
             movie.rewind()
-            for _, frame in movie.frames():
+            for _, frame in FrameDecoder(movie, trusting=True):
                 self._size = display_size(frame)
                 break
             else:
@@ -199,61 +202,20 @@ class VideoReader:
         while True:
             times: list[float] = []
             pictures: dict[float, np.ndarray] = {}
-            for _, time, frame, exact in self._choose(movie, wanted, skip):
+            exact = True
+            for _, time, frame, exact in choose_frames(movie, wanted, skip):
                 if not exact:
                     break
                 times.append(time)
                 if time not in pictures:
                     pictures[time] = scaler(frame)
-            if len(times) == len(wanted):
+            if exact:
                 self._count_damage(movie.damage)
+                if not times:
+                    raise self._nothing_decodable()
                 return times, pictures
             # A frame that was left out would have been nearer: nothing is left out now.
             skip = False
-
-    def _choose(
-        self, movie: Movie, wanted: np.ndarray, skip: bool = True
-    ) -> Iterator[tuple[int, float, av.VideoFrame, bool]]:
-        """Yields (place in ``wanted``, time, frame, exact) for each wanted time, in order."""
-        margin = 0.5 / movie.fps + 0.001
-        place, count = 0, len(wanted)
-        before: tuple[float, av.VideoFrame] | None = None
-        for now in self._frames_from(movie, wanted, skip):
-            while place < count and wanted[place] <= now[0] + SAME_TIME:
-                chosen = now
-                if before is not None and (
-                    wanted[place] - before[0] < now[0] - wanted[place] - SAME_TIME
-                ):
-                    chosen = before
-                yield place, *chosen, _is_exact(wanted[place], chosen[0], movie.skipped, margin)
-                place += 1
-            if place == count:
-                return
-            before = now
-        if before is None:
-            raise self._nothing_decodable()
-        for rest in range(place, count):
-            yield rest, *before, _is_exact(wanted[rest], before[0], movie.skipped, margin)
-
-    def _frames_from(
-        self, movie: Movie, wanted: np.ndarray, skip: bool
-    ) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Frames from one at or before the first wanted time on, else from the first there is."""
-        target = max(float(wanted[0]), movie.start)
-        keep = wanted if skip else None
-        back = 0.0
-        while target - back >= movie.start - SAME_TIME:
-            movie.seek(target - back)
-            frames = movie.frames(keep, from_key_before=target)
-            first = next(frames, None)
-            if first is not None and first[0] <= target + SAME_TIME:
-                yield first
-                yield from frames
-                return
-            # The seek landed after the target, or where nothing can be decoded.
-            back = 2 * back if back else 0.5
-        movie.rewind()
-        yield from movie.frames(keep)
 
     def _count_damage(self, count: int) -> None:
         self.num_warnings += count
@@ -261,7 +223,9 @@ class VideoReader:
         if count and name not in _reported:
             _reported.add(name)
             _log.warning(
-                "%s: %d packets could not be decoded; the nearest frames stand in", name, count
+                "%s: damaged (%d packets cannot be decoded); the nearest frames stand in",
+                name,
+                count,
             )
 
     def _nothing_decodable(self) -> UserError:
@@ -273,15 +237,6 @@ def _checked(seconds: ArrayLike) -> np.ndarray:
     if times.ndim != 1 or not times.size or not np.isfinite(times).all():
         raise ValueError(f"times must be a non-empty list of finite seconds: {seconds!r}")
     return times
-
-
-def _is_exact(wanted: float, chosen: float, skipped: list[float], margin: float) -> bool:
-    """Whether none of the frames that were left out lies nearer to ``wanted``."""
-    distance = abs(wanted - chosen)
-    if distance <= margin or not skipped:
-        return True
-    nearest = float(np.abs(np.asarray(skipped) - wanted).min())
-    return nearest > distance + SAME_TIME
 
 
 def open_video(path: str | os.PathLike[str]) -> VideoReader | FrameFolderReader:
