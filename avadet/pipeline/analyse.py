@@ -113,18 +113,20 @@ def analyse(
             for keyframe, (boxes, scores) in zip(group, found):
                 clip = ring.clip(keyframe, wanted=bool(len(boxes)))
                 if clip is not None:
-                    samples.append(_sample(keyframe, clip, boxes, scores))
+                    samples.append(make_sample(keyframe, clip, boxes, scores))
             yield from _scored(group, found, samples, actions, clock)
 
 
-def _sample(keyframe: Keyframe, clip: Clip, boxes: np.ndarray, scores: np.ndarray) -> Sample:
+def make_sample(
+    keyframe: Keyframe, clip: Clip, boxes_norm: np.ndarray, scores: np.ndarray
+) -> Sample:
     """What the data set makes of a clip at test time: whole frames, boxes in their pixels."""
     transform = ClipTransform()  # the reader has scaled already
     return Sample(
         keyframe=keyframe,
         video=transform.frames(clip.frames),
-        boxes_px=torch.from_numpy(transform.boxes_px(boxes, *clip.size)),
-        boxes_norm=torch.from_numpy(np.ascontiguousarray(boxes)),
+        boxes_px=torch.from_numpy(transform.boxes_px(boxes_norm, *clip.size)),
+        boxes_norm=torch.from_numpy(np.ascontiguousarray(boxes_norm)),
         labels=None,
         box_scores=torch.from_numpy(np.ascontiguousarray(scores)),
     )

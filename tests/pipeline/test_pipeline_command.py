@@ -140,3 +140,18 @@ def test_ctrl_c_leaves_a_movie_that_plays(run_folder: Path, root: Path, tmp_path
     with av.open(str(out)) as container:
         count = sum(1 for _ in container.decode(video=0))
     assert 1 <= count < 1200
+
+
+@pytest.mark.slow
+def test_the_bench_compares_all_arrangements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "bench demo --seconds 2 --repeat 1 --persons none --short-side 32 --width 96"
+    words += f" --height 80 --batch-size 2 --device cpu --json {tmp_path / 'b.json'}"
+    assert main(words.split()) == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [row["arrangement"] for row in rows][0] == "clip by clip, fp32"
+    assert len(rows) == 5
+    # The first three arrangements differ in order only, never in a single bit.
+    assert [row["score_difference"] for row in rows[:3]] == [0, 0, 0]
+    assert "| side by side, fp32 |" in capsys.readouterr().out
