@@ -25,6 +25,9 @@ def read_yaml_settings(text: str) -> dict[str, Any]:
         stripped = raw.split(" #")[0].rstrip() if not raw.lstrip().startswith("#") else ""
         if stripped.strip():
             lines.append((len(stripped) - len(stripped.lstrip()), stripped.strip()))
+    if lines and lines[0][1].startswith("{"):
+        whole = _value(" ".join(line for _, line in lines))
+        return whole if isinstance(whole, dict) else {}
     try:
         value, _ = _block(lines, 0, lines[0][0] if lines else 0, 0)
     except RecursionError:

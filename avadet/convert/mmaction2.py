@@ -158,7 +158,7 @@ def _layouts() -> tuple[Layout, ...]:
     )
     heads = (
         ((r"cls_head\.fc_cls\.weight",), _CLASSES),
-        ((r"roi_head\.bbox_head\.fc_cls\.2\.weight",), _PERSONS_MLP),
+        (tuple(rf"roi_head\.bbox_head\.fc_cls\.{i}\.weight" for i in (0, 2)), _PERSONS_MLP),
         (
             (r"roi_head\.bbox_head\.fc_cls\.weight", r"roi_head\.shared_head\.conv1\.conv\.weight"),
             _PERSONS + _RELATION,
