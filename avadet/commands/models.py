@@ -25,17 +25,17 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise UserError(f"no model matches '{args.pattern}'; see `avadet models`")
     rows = []
-    print(f"{'name':<38} {'task':<15} {'classes':>7} {'params M':>9} {'GFLOPs':>8}  input")
+    print(f"{'name':<42} {'task':<15} {'classes':>7} {'params M':>9} {'GFLOPs':>8}  input")
     for name in names:
         row = model_costs(name)
         rows.append(row)
         frames, side = row["frames"], row["side"]
         print(
-            f"{name:<38} {row['task']:<15} {row['classes']:>7} {row['params'] / 1e6:>9.2f} "
+            f"{name:<42} {row['task']:<15} {row['classes']:>7} {row['params'] / 1e6:>9.2f} "
             f"{row['macs'] / 1e9:>8.2f}  {frames}x{side}x{side}"
         )
     print(
-        "\nGFLOPs counts one multiply-add as one, per clip, as the papers do; RoI heads included."
+        "\nGFLOPs counts one multiply-add as one, per clip, as the papers do, of the backbone."
     )
     if args.json:
         write_json(args.json, rows)
