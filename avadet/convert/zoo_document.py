@@ -1,0 +1,127 @@
+"""docs/zoo.md, written from the rows: ``python -m avadet.convert.zoo_document > docs/zoo.md``."""
+
+from __future__ import annotations
+
+from avadet.convert import architectures, zoo
+from avadet.convert.zoo import ZooRow
+
+_INTRO = """# Public checkpoints
+
+`avadet zoo list` shows these rows, `avadet zoo get NAME` fetches a file (resumable) into
+`$AVADET_CACHE` (default `~/.cache/avadet`), and every place that takes weights takes a NAME:
+
+```
+avadet zoo get slowfast_r101_8x8_nl_ava22
+avadet demo MOVIE --weights slowfast_r101_8x8_nl_ava22
+avadet convert --inspect slowfast_r101_8x8_nl_ava22
+```
+
+In Python: `avadet.load_model("slowfast_r101_8x8_nl_ava22")`. Without a connection, fetch the file
+elsewhere and put it where the error says. Nothing in a file is ever run: see below.
+
+Numbers are the publishers' own, in per cent, by the protocol named; they were not measured again
+here. They compare only within one protocol: MMAction2 scores AVA on annotated keyframes alone, which
+is easier. The checksum is the part of the SHA-256 that the publisher puts into the file name; where
+there is none, the first download is recorded and later ones must equal it. A row without
+architecture can be fetched; its family of networks is not in avadet yet, or it is a backbone to
+start from.
+
+## How a file is recognised
+
+1. The format is told by content: torch's zip and older files, pickles (Caffe2, also of Python 2),
+   safetensors. They are read by an interpreter of avadet's own that builds tensors, arrays, numbers,
+   text and containers, and knows no way to call anything; sizes, depth and the amount of data are
+   bounded.
+2. The names of the tensors tell the source, their shapes tell depth, temporal kernels, lateral
+   kernel, non-local blocks and head.
+3. What shapes do not show (RoIAlign's `aligned`, alpha, frames, strides or dilation, pools, means)
+   comes from `--arch NAME`, else from the settings inside the file, else from the file's name
+   (publishers' names are known), else from there being one published network only. If several
+   remain, the error lists them and in what they differ.
+4. Every tensor must find its place and every parameter its tensor; otherwise one error lists all that
+   do not.
+
+`avadet convert SRC DST.safetensors` writes avadet's own file; `--to pyslowfast` and `--to mmaction2`
+write theirs, and refuse what these cannot express.
+
+## Names
+
+`{backbone}_{frames}x{stride}[_variant]_{data set}[_{source}]`: frames and stride of the Slow pathway
+as the papers write them; variants `nl` (non-local blocks), `nopool`, `context`, `tmax` (temporal max
+pool), `mlp`, `acrn`; a source is named where the network or the file differs from PySlowFast's.
+"""
+
+
+def document() -> str:
+    """The whole text."""
+    parts = [_INTRO]
+    for title, words in (
+        ("AVA", ("ava21", "ava22", "avak")),
+        ("Charades", ("charades",)),
+        ("Kinetics", ("k400", "k600", "k700", "k710")),
+        ("Others, to start from", ()),
+    ):
+        rows = [row for row in zoo.rows().values() if _section(row) == words]
+        parts.append(f"## {title}\n\n{_table(sorted(rows, key=lambda row: row.name))}")
+    parts.append("## Architectures\n\n" + _architectures())
+    return "\n".join(parts)
+
+
+def _section(row: ZooRow) -> tuple[str, ...]:
+    parts = row.name.split("_")
+    for words in (("ava21", "ava22", "avak"), ("charades",), ("k400", "k600", "k700", "k710")):
+        if any(word in parts for word in words) and row.published:
+            return words
+    return ()
+
+
+def _table(rows: list[ZooRow]) -> str:
+    lines = [
+        "| name | published | protocol | pretraining | source | licence | SHA-256 | loads |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        numbers = ", ".join(f"{key} {value:g}" for key, value in row.published.items())
+        licence = f"**{row.licence}**" if row.non_commercial else row.licence
+        checksum = f"{row.sha256_prefix}..." if row.sha256_prefix else ""
+        cells = (
+            f"`{row.name}`",
+            numbers,
+            row.protocol,
+            row.pretrain,
+            f"[{row.source}]({row.url})",
+            licence,
+            checksum,
+            "yes" if row.arch else "",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _architectures() -> str:
+    lines = [
+        "`avadet.create_model(NAME)` makes these; `--arch` takes the name or any alias.\n",
+        "| name | task | classes | clip | switches | aliases |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in sorted(architectures.architectures().values(), key=lambda each: each.name):
+        what = each.description
+        clip = what.preprocessing
+        switches = {**what.backbone_args, **what.head_args}
+        shown = ", ".join(f"{key} {_short(value)}" for key, value in switches.items())
+        lines.append(
+            f"| `{each.name}` | {what.task} | {what.num_classes} | {clip.num_frames}x"
+            f"{clip.frame_stride}, {clip.test_short_side} | {shown} | "
+            f"{', '.join(f'`{alias}`' for alias in each.aliases)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return f"({value['kind']}, pool {'x'.join(map(str, value['pool']))})"
+    return str(value)
+
+
+if __name__ == "__main__":
+    print(document(), end="")
