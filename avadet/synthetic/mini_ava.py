@@ -28,6 +28,7 @@ import numpy as np
 
 from avadet.files import write_json, write_text
 from avadet.synthetic.actions import NAMES
+from avadet.synthetic.deck import Deck
 from avadet.synthetic.files import make_all, read_note, write_note
 from avadet.synthetic.scenes import Shot
 from avadet.synthetic.settings import GENERATOR_VERSION, MINI_AVA_PRESETS, Settings, choose
@@ -74,7 +75,8 @@ def render_movie(
     Args:
         path: the mp4 to write.
         settings: see ``Settings``; the numbers of movies and ``seconds`` are not used.
-        key: numbers that seed the movie.
+        key: numbers that seed the movie; all but the last stand for its split, the last is its
+            number there.
         seconds: its length.
 
     Returns:
@@ -83,6 +85,9 @@ def render_movie(
     rng = np.random.default_rng(np.random.SeedSequence(list(key)))
     changes = change_seconds(rng, settings, seconds)
     excluded = sorted({int(c - 0.5) for c in changes} | {int(c + 0.5) for c in changes})
+    # People are dealt their actions from packs that all movies of the split share.
+    expected = seconds / (sum(settings.act_seconds) / 2) * sum(settings.people) / 2
+    deck = Deck(key[:-1], round(key[-1] * expected))
     bounds = [round(c * settings.fps) for c in changes]
     length = seconds * settings.fps
     rows: list[list[Any]] = []
@@ -96,7 +101,7 @@ def render_movie(
             acts = int(rng.integers(1, settings.shot_acts + 1))
             end = ahead[acts - 1] if acts <= len(ahead) else length
             inside = [b - begin for b in ahead if b < end]
-            shot = Shot(rng, settings, end - begin, inside)
+            shot = Shot(rng, settings, end - begin, inside, deck=deck)
             for index in range(end - begin):
                 writer.write(shot.frame(index))
                 second, rest = divmod(begin + index, settings.fps)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from avadet.synthetic import motions
 from avadet.synthetic.actions import BY_KEY, Action, repertoire
+from avadet.synthetic.deck import Deck
 from avadet.synthetic.figures import Look, Shape, figure_shapes, joints, paint, shade
 from avadet.synthetic.scenery import Passer, backdrop, furniture, held, seat
 from avadet.synthetic.settings import Settings
@@ -85,6 +86,7 @@ class Shot:
         changes: frames, ascending and inside the shot, at which everybody turns to something else.
         only: (body, arms) for a shot of one person who does just this, or of two where the
             second is a "pair" action; free choice when None.
+        deck: deals the actions of free choice; they are drawn from ``rng`` when None.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class Shot:
         frames: int,
         changes: Sequence[int] = (),
         only: tuple[Action, Action] | None = None,
+        deck: Deck | None = None,
     ) -> None:
         self.settings = settings
+        self._deck = deck or Deck(rng.integers(0, 2**31, 2).tolist(), 0)
         self.length = frames
         self._changes = list(changes)
         self._seconds = np.arange(frames) / settings.fps
@@ -186,10 +190,10 @@ class Shot:
         settings = self.settings
         bodies = repertoire("body", settings.classes, settings.decoys)
         arms = repertoire("arms", settings.classes, settings.decoys)
-        lead = pairs[rng.integers(len(pairs))] if pairs else None
+        lead = self._deck.deal(2, pairs) if pairs else None
         shared: motions.Rhythm | None = None
         for index, person in enumerate(people):
-            body, hands = only or (bodies[rng.integers(len(bodies))], arms[rng.integers(len(arms))])
+            body, hands = only or (self._deck.deal(0, bodies), self._deck.deal(1, arms))
             if body.figure in ("lie", "jump", "rise"):
                 hands = BY_KEY["free"]
             if lead is not None and index < 2:

@@ -12,7 +12,7 @@ from avadet.errors import UserError
 from avadet.synthetic.actions import NAMES, check_classes
 
 # Part of every recipe: raise it when the same settings draw something else.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 
 @dataclass(frozen=True)

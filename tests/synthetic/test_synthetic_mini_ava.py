@@ -13,6 +13,7 @@ import pytest
 from avadet.cli import main
 from avadet.errors import UserError
 from avadet.synthetic import mini_ava, mini_kinetics
+from avadet.synthetic.deck import Deck
 from avadet.synthetic.settings import MINI_AVA_PRESETS
 
 ROW = re.compile(r"[a-z]+_\d{4},\d{4}(,[01]\.\d{3}){4},\d{1,2},\d+\n")
@@ -145,6 +146,13 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two people"):
         mini_kinetics.generate(tmp_path, "tiny", 0, classes=(12, 70))
     assert not list(tmp_path.iterdir())
+
+
+def test_actions_are_dealt_evenly_across_movies() -> None:
+    cards = [Deck((3, 0), 4 * movie) for movie in range(10)]
+    dealt = [deck.deal(1, "abcdefgh") for deck in cards for _ in range(4)]
+    assert {dealt.count(letter) for letter in "abcdefgh"} == {5}
+    assert dealt[:8] != dealt[8:16]
 
 
 def test_changes_leave_no_short_act() -> None:
