@@ -1,9 +1,7 @@
-"""People in COCO's format: reading annotations, writing results, and AP by pycocotools."""
+"""People in COCO's format: reading annotations, writing results, and COCO's AP."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -11,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from avadet.errors import UserError
+from avadet.evaluation.persons import person_ap
 from avadet.files import write_text
 from avadet.persons.base import PersonBoxes
 from avadet.structures import Keyframe
 
 PERSON_CATEGORY = {"id": 1, "name": "person", "supercategory": "person"}
+_NOBODY = PersonBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 def read_person_boxes(
@@ -122,57 +120,23 @@ def write_results(
 def average_precision(
     truth: Mapping[Keyframe, np.ndarray],
     found: Mapping[Keyframe, PersonBoxes],
-    max_detections: int = 100,
 ) -> dict[str, float]:
     """COCO's AP of people.
 
     Args:
         truth: (N,4) xyxy pixels of every keyframe that counts; those without people too.
         found: detections; keyframes without any may be left out, others than ``truth``'s too.
-        max_detections: per keyframe.
 
     Returns:
-        ``AP`` over IoU 0.5..0.95, ``AP50``, ``AP75`` in [0,1] (NaN without true boxes), and
-        ``recall``, the highest reached at IoU 0.5.
+        ``AP50``, ``AP`` over IoU 0.5..0.95, ``AP75`` and ``AR100`` in [0,1]; NaN without true
+        boxes.
     """
-    names = ("AP", "AP50", "AP75", "recall")
-    if not any(len(boxes) for boxes in truth.values()):
-        return dict.fromkeys(names, float("nan"))
-    results = []
-    for number, keyframe in enumerate(truth, start=1):
-        answer = found.get(keyframe)
-        if answer is None:
-            continue
-        for box, score in zip(answer.boxes_px, answer.scores):
-            x1, y1, x2, y2 = (float(v) for v in box)
-            results.append(
-                {
-                    "image_id": number,
-                    "category_id": 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": float(score),
-                }
-            )
-    if not results:
-        return dict.fromkeys(names, 0.0)
-    # pycocotools talks; the numbers are all we want.
-    with contextlib.redirect_stdout(io.StringIO()):
-        reference = COCO()
-        reference.dataset = dataset_of(truth)
-        reference.createIndex()
-        evaluation = COCOeval(reference, reference.loadRes(results), "bbox")
-        evaluation.params.maxDets = [max_detections]
-        # One area range: AVA's people have all sizes, and truth may not be in pixels.
-        evaluation.params.areaRng = [[0.0, 1e12]]
-        evaluation.params.areaRngLbl = ["all"]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    # (IoU thresholds, recall points, classes, areas, detections)
-    precision = evaluation.eval["precision"][:, :, 0, 0, 0]
-    recall = evaluation.eval["recall"][:, 0, 0, 0]
-    return {
-        "AP": float(precision.mean()),
-        "AP50": float(precision[0].mean()),
-        "AP75": float(precision[5].mean()),
-        "recall": float(recall[0]),
-    }
+    found = {keyframe: found.get(keyframe, _NOBODY) for keyframe in truth}
+    measured = person_ap(
+        list(truth.values()),
+        [answer.boxes_px for answer in found.values()],
+        [answer.scores for answer in found.values()],
+    )
+    names = ("AP50", "AP", "AP75", "AR100")
+    values = [getattr(measured, name) for name in names]
+    return {n: float("nan") if v is None else float(v) for n, v in zip(names, values)}

@@ -165,15 +165,21 @@ def _fpn(
 FPN_ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
 
 
+# Every full-size variant takes: the number of classes; where the stride of a stage lies (see
+# ``Bottleneck``); how many leading parts of the backbone stay as they are in training (2: stem
+# and res2, as the published schedules have it); and the most boxes per picture.
+
+
 @PERSON_MODELS.register
 def faster_rcnn_r50_fpn(
     num_classes: int = 80,
     stride_in_1x1: bool = True,
+    freeze_at: int = 0,
     top: int = 100,
     anchor_sizes: Sequence[float] = FPN_ANCHORS,
 ) -> FasterRCNN:
     """ResNet-50 with a feature pyramid."""
-    backbone = ResNet2d(depth=50, stride_in_1x1=stride_in_1x1)
+    backbone = ResNet2d(depth=50, stride_in_1x1=stride_in_1x1, freeze_at=freeze_at)
     return _fpn(backbone, num_classes, top, anchor_sizes)
 
 
@@ -181,11 +187,12 @@ def faster_rcnn_r50_fpn(
 def faster_rcnn_r101_fpn(
     num_classes: int = 80,
     stride_in_1x1: bool = True,
+    freeze_at: int = 0,
     top: int = 100,
     anchor_sizes: Sequence[float] = FPN_ANCHORS,
 ) -> FasterRCNN:
     """ResNet-101 with a feature pyramid."""
-    backbone = ResNet2d(depth=101, stride_in_1x1=stride_in_1x1)
+    backbone = ResNet2d(depth=101, stride_in_1x1=stride_in_1x1, freeze_at=freeze_at)
     return _fpn(backbone, num_classes, top, anchor_sizes)
 
 
@@ -193,11 +200,18 @@ def faster_rcnn_r101_fpn(
 def faster_rcnn_x101_32x8d_fpn(
     num_classes: int = 80,
     stride_in_1x1: bool = False,
+    freeze_at: int = 0,
     top: int = 100,
     anchor_sizes: Sequence[float] = FPN_ANCHORS,
 ) -> FasterRCNN:
     """ResNeXt-101 32x8d with a feature pyramid, as the detector behind most AVA boxes has it."""
-    backbone = ResNet2d(depth=101, groups=32, width_per_group=8, stride_in_1x1=stride_in_1x1)
+    backbone = ResNet2d(
+        depth=101,
+        groups=32,
+        width_per_group=8,
+        stride_in_1x1=stride_in_1x1,
+        freeze_at=freeze_at,
+    )
     return _fpn(backbone, num_classes, top, anchor_sizes)
 
 
@@ -216,23 +230,25 @@ def _single_map(stage: int, channels: int, box_head: BoxHead, backbone: ResNet2d
 
 @PERSON_MODELS.register
 def faster_rcnn_r50_c4(
-    num_classes: int = 80, stride_in_1x1: bool = True, top: int = 100
+    num_classes: int = 80, stride_in_1x1: bool = True, freeze_at: int = 0, top: int = 100
 ) -> FasterRCNN:
     """ResNet-50 whose res5 looks at every crop of res4 (the original Faster R-CNN layout)."""
     res5 = bottleneck_stage(5, 50, stride_in_1x1=stride_in_1x1)
     head = BoxHead(
         StageTrunk(res5, 2048), num_classes=num_classes, resolution=14, strides={4: 16}, top=top
     )
-    backbone = ResNet2d(depth=50, out_stages=(4,), stride_in_1x1=stride_in_1x1)
+    backbone = ResNet2d(depth=50, out_stages=(4,), stride_in_1x1=stride_in_1x1, freeze_at=freeze_at)
     return _single_map(4, 1024, head, backbone)
 
 
 @PERSON_MODELS.register
 def faster_rcnn_r50_dc5(
-    num_classes: int = 80, stride_in_1x1: bool = True, top: int = 100
+    num_classes: int = 80, stride_in_1x1: bool = True, freeze_at: int = 0, top: int = 100
 ) -> FasterRCNN:
     """ResNet-50 with a dilated res5 at stride 16."""
-    backbone = ResNet2d(depth=50, out_stages=(5,), stride_in_1x1=stride_in_1x1, res5_dilation=2)
+    backbone = ResNet2d(
+        depth=50, out_stages=(5,), stride_in_1x1=stride_in_1x1, res5_dilation=2, freeze_at=freeze_at
+    )
     head = BoxHead(
         FullyConnectedTrunk(2048, 7),
         num_classes=num_classes,

@@ -206,6 +206,7 @@ class ResNet2d(nn.Module):
         width: channels of res2 in the basic variants; 64 in the published ones.
         norm: "frozen" statistics or "batch" ones.
         blocks: blocks per stage, where other than the depth's.
+        freeze_at: how many of stem, res2, res3, ... are not trained.
     """
 
     def __init__(
@@ -220,6 +221,7 @@ class ResNet2d(nn.Module):
         width: int = 64,
         norm: str = "frozen",
         blocks: Sequence[int] | None = None,
+        freeze_at: int = 0,
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
@@ -262,16 +264,12 @@ class ResNet2d(nn.Module):
             self.add_module(f"res{stage}", layer)
             if stage in self.out_stages:
                 self.out_channels[stage] = channels
+        for name in ["stem", *self.stage_names][:freeze_at]:
+            getattr(self, name).requires_grad_(False)
 
     def stride(self, stage: int) -> int:
         """Pixels per cell of a stage's map."""
         return 2 ** (stage - 1 if stage == 5 and self.res5_dilation > 1 else stage)
-
-    def freeze(self, stages: int) -> None:
-        """Stops training of the stem (1) and of ``res2`` (2), ``res3`` (3) ... up to ``stages``."""
-        parts = ["stem", *self.stage_names][:stages]
-        for name in parts:
-            getattr(self, name).requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Maps by stage.

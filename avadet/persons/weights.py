@@ -190,6 +190,36 @@ def _fill(model: FasterRCNN, state: dict, path: Path) -> None:
     model.load_state_dict(state)
 
 
+def initialise(model: FasterRCNN, path: str | os.PathLike[str]) -> None:
+    """Fills ``model`` from a weights file, to train further.
+
+    A COCO model of 80 classes gives its person output to a model of one class. The description
+    takes over how the weights want pixels (mean, std, channel order), and keeps its sizes.
+
+    Raises:
+        UserError: the file holds another architecture.
+    """
+    if model.description is None:
+        raise ValueError("the detector has no description")
+    donor = load(path, num_classes=model.box_head.num_classes)
+    assert donor.description is not None
+    if donor.description.name != model.description.name:
+        raise UserError(
+            f"{path}: holds a {donor.description.name}, the config asks for "
+            f"{model.description.name}"
+        )
+    pixels = donor.description.preprocessing
+    sizes = model.description.preprocessing
+    model.description = replace(
+        model.description,
+        preprocessing=replace(pixels, short_side=sizes.short_side, max_side=sizes.max_side),
+        person_class=donor.description.person_class,
+        notes=donor.description.notes,
+    )
+    _fill(model, donor.state_dict(), Path(path))
+    _log.info("person detector starts from %s", path)
+
+
 def keep_person(model: FasterRCNN) -> FasterRCNN:
     """The same detector with two outputs left, the person and the background.
 
