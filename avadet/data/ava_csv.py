@@ -218,17 +218,16 @@ def _first_bad_number(
     path: Path, common: dict[str, Any], columns: list[str], numbers: list[str]
 ) -> UserError:
     frame = pd.read_csv(path, dtype=str, **common).fillna("")
-    for row in range(len(frame)):
-        for column in numbers:
-            text = frame[column].iloc[row].strip()
-            try:
-                float(text or "0")
-            except ValueError:
-                hint = "; remove the header line" if row == 0 else ""
-                return UserError(
-                    f"{path}:{row + 1}: {text!r} is not a number ({column}){hint}; rows are "
-                    f"{','.join(columns)}"
-                )
+    values = frame[numbers].apply(pd.to_numeric, errors="coerce")
+    bad = (values.isna() & (frame[numbers] != "")).any(axis=1)
+    if bad.any():
+        row = int(bad[bad].index[0])
+        column = next(c for c in numbers if np.isnan(values[c][row]) and frame[c][row] != "")
+        hint = "; remove the header line" if row == 0 else ""
+        return UserError(
+            f"{path}:{row + 1}: {frame[column][row]!r} is not a number ({column}){hint}; rows are "
+            f"{','.join(columns)}"
+        )
     return UserError(f"{path}: cannot be read as rows of {','.join(columns)}")
 
 
