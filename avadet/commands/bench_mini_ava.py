@@ -17,6 +17,7 @@ from avadet.files import write_json, write_text
 HELP = "Slow-only, Fast-only, SlowFast and CSN for equal epochs on one Mini-AVA, several seeds"
 
 log = logging.getLogger(__name__)
+CONFIG = "configs/mini_ava/bench.yaml"
 MODELS = ("slow_tiny", "fast_tiny", "slowfast_tiny", "ir_csn_tiny")
 
 
@@ -28,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-movies", type=int, help="test movies instead of the preset's")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--epochs", type=float, default=12)
     parser.add_argument(
         "--set",
         nargs="*",
         default=[],
         metavar="key.sub=value",
-        help="overrides of configs/mini_ava/<model>.yaml, the same for all",
+        help="overrides of the config, the same for all",
     )
 
 
@@ -75,8 +76,9 @@ def _one(out: Path, data: Path, model: str, seed: int, args: argparse.Namespace)
     facts = json.loads((data / "mini_ava.json").read_text(encoding="utf-8"))
     folder = out / f"{model}_{seed}"
     config = load_config(
-        f"configs/mini_ava/{model}.yaml",
+        CONFIG,
         [
+            f"model.backbone.name={model}",
             f"out={folder}",
             f"seed={seed}",
             f"data.movies={data / 'movies'}",
@@ -88,8 +90,6 @@ def _one(out: Path, data: Path, model: str, seed: int, args: argparse.Namespace)
             f"data.val_excluded={annotations / 'ava_val_excluded_timestamps.csv'}",
             f"data.first_second={facts['first_second']}",
             f"data.last_second={facts['last_second']}",
-            # Everybody starts from scratch.
-            "model.init.source=none",
             f"train.epochs={args.epochs}",
             *args.set,
         ],
