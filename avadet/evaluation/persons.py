@@ -78,6 +78,8 @@ def person_ap(
             raise UserError(
                 f"persons, frame {index}: {len(found[-1])} boxes but {len(marks[-1])} scores"
             )
+        if np.isnan(truth[-1]).any() or np.isnan(found[-1]).any() or np.isnan(marks[-1]).any():
+            raise UserError(f"persons, frame {index}: a box or score is not a number (nan)")
     num_gt, num_det = sum(map(len, truth)), sum(map(len, found))
     if num_gt == 0:
         return PersonAP(None, None, None, None, len(truth), 0, num_det)
@@ -108,7 +110,7 @@ def _coco_evaluation(truth: list[Floats], found: list[Floats], marks: list[Float
         result: list[dict[str, Any]] = []
         for image, corners in enumerate(boxes, start=1):
             for place, (x1, y1, x2, y2) in enumerate(corners.tolist()):
-                width, height = x2 - x1, y2 - y1
+                width, height = max(0.0, x2 - x1), max(0.0, y2 - y1)
                 row = {
                     "id": len(result) + 1,
                     "image_id": image,
