@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from avadet.engine import precision
-from avadet.engine.precision import Float32Conv3d, Precision, default_device, place, resolve
+from avadet.engine.precision import GuardedConv3d, Precision, default_device, place, resolve
 from avadet.errors import UserError
 
 CPU = torch.device("cpu")
@@ -48,12 +48,11 @@ def test_unknown_names() -> None:
             default_device("cuda")
 
 
-def test_only_the_stem_leaves_bfloat16() -> None:
+def test_only_guarded_places_leave_bfloat16() -> None:
     model = network()
     keys = list(model.state_dict())
     place(model, CPU, resolve("bf16", CPU))
-    assert isinstance(model[0], Float32Conv3d)
-    assert type(model[1]) is nn.Conv3d
+    assert [type(module) for module in model[:2]] == [GuardedConv3d] * 2
     assert list(model.state_dict()) == keys
     video = torch.randn(2, 3, 4, 8, 8)
     with resolve("bf16", CPU).autocast():
@@ -66,6 +65,29 @@ def test_only_the_stem_leaves_bfloat16() -> None:
     twin[0].weight.data.zero_()
     twin[0].bias.data.zero_()
     assert not twin[0](video).any()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("kernel", "frames"), [(3, 1), (3, 2), (3, 3), (5, 2), (5, 4), (5, 8)])
+def test_gradients_of_short_clips_under_bfloat16(
+    kernel: int, frames: int, channels_last: bool
+) -> None:
+    """oneDNN leaves the weight gradient unset where the clip is shorter than the kernel."""
+    conv = nn.Conv3d(20, 12, (kernel, 1, 1), padding=(kernel // 2, 0, 0), bias=False)
+    conv.weight.data = conv.weight.data.bfloat16().float()
+    video = torch.randn(2, 20, frames, 8, 8).bfloat16().float()
+    up = torch.randn_like(conv(video)).bfloat16().float()
+    conv(video).backward(up)
+    expected = conv.weight.grad
+    assert expected is not None
+    conv.weight.grad = None
+    place(conv, CPU, resolve("bf16", CPU), channels_last)
+    with resolve("bf16", CPU).autocast():
+        maps = conv(video)
+    maps.backward(up.to(maps.dtype))
+    assert conv.weight.grad is not None
+    error = (conv.weight.grad - expected).norm() / expected.norm()
+    assert error < 0.005
 
 
 def test_float32_keeps_the_classes() -> None:
@@ -88,7 +110,7 @@ def test_stem_gradients_are_exact_under_bfloat16(
     expected = conv.weight.grad
     assert expected is not None
     conv.weight.grad = None
-    place(nn.ModuleList([conv]), CPU, resolve("bf16", CPU), channels_last=False)
+    place(conv, CPU, resolve("bf16", CPU), channels_last=False)
     with resolve("bf16", CPU).autocast():
         loss = conv(video).square().mean()
     loss.backward()
