@@ -50,7 +50,7 @@ def test_a_step_asked_for_by_other_commands_starts_anew(tmp_path: Path) -> None:
     def demo(preset: str) -> Steps:
         steps = Steps.of(tmp_path)
         folder = tmp_path / "data"
-        sizes = "--movies 1 --val-movies 1 --seconds 2 --size 64x48".split()
+        sizes = ["--movies", "1", "--val-movies", "1", "--seconds", "2", "--size", "64x48"]
         steps.run(
             "data",
             [["prepare", "mini-ava", "--out", f"{folder}", "--preset", preset, *sizes]],
