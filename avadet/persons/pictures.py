@@ -19,6 +19,7 @@ from tqdm import tqdm
 from avadet import boxes as box_math
 from avadet.errors import UserError
 from avadet.persons.images import resize, resized_size
+from avadet.persons.proposals import rows_by_keyframe
 from avadet.structures import Keyframe
 from avadet.video.reader import open_video
 
@@ -61,11 +62,12 @@ def read_truth(path: str | os.PathLike[str]) -> dict[Keyframe, np.ndarray]:
         raise UserError(
             f"{path}: not rows of video,second,x1,y1,x2,y2,...: {str(error).strip()}"
         ) from error
-    rows = table.drop_duplicates()
     truth: dict[Keyframe, np.ndarray] = {}
-    for (video, second), group in rows.groupby(["video", "second"], sort=False):
-        boxes = group[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        truth[Keyframe(str(video), float(second))] = boxes[~np.isnan(boxes).any(axis=1)]
+    table = table.drop_duplicates()
+    boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+    known = ~np.isnan(boxes).any(axis=1)
+    for keyframe, rows in rows_by_keyframe(table):
+        truth[keyframe] = boxes[rows[known[rows]]]
     return truth
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,21 @@ def _from_dictionary(content: Mapping[str, Any], path: Path) -> Proposals:
     return Proposals(boxes_norm, scores, {})
 
 
+def rows_by_keyframe(table: pd.DataFrame) -> Iterator[tuple[Keyframe, np.ndarray]]:
+    """Row numbers of each keyframe of a table with ``video`` and ``second``, in file order.
+
+    (A pandas group per keyframe would take minutes on AVA's 210,000.)
+    """
+    if table.empty:
+        return
+    video, names = pd.factorize(table["video"])
+    second, seconds = pd.factorize(table["second"])
+    key, _ = pd.factorize(video.astype(np.int64) * len(seconds) + second)
+    order = np.argsort(key, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        yield Keyframe(str(names[video[rows[0]]]), float(seconds[second[rows[0]]])), rows
+
+
 def _read_csv(path: Path) -> Proposals:
     try:
         table = pd.read_csv(path, header=None, names=list(_COLUMNS), dtype={"video": str})
@@ -198,11 +213,11 @@ def _read_csv(path: Path) -> Proposals:
     table = numbers.assign(video=table["video"], score=score)
     # Lists with labels repeat a box for every label.
     table = table.drop_duplicates()
+    all_boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+    all_scores = table["score"].to_numpy(np.float32)
     boxes_norm, scores = {}, {}
-    for (video, second), group in table.groupby(["video", "second"], sort=False):
-        keyframe = Keyframe(str(video), float(second))
-        boxes_norm[keyframe] = group[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        scores[keyframe] = group["score"].to_numpy(np.float32)
+    for keyframe, rows in rows_by_keyframe(table):
+        boxes_norm[keyframe], scores[keyframe] = all_boxes[rows], all_scores[rows]
     return Proposals(boxes_norm, scores, {})
 
 
@@ -232,15 +247,16 @@ def read_labelled_truth(
             f"{path}: not rows of video,second,x1,y1,x2,y2,action,...: {str(error).strip()}"
         ) from error
     table = numbers.assign(video=table["video"], action=actions)
+    corners = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
+    ids = table["action"].to_numpy()
     truth: dict[Keyframe, tuple[np.ndarray, list[list[int]]]] = {}
-    for (video, second), group in table.groupby(["video", "second"], sort=False):
+    for keyframe, rows in rows_by_keyframe(table):
         labels: dict[tuple[float, ...], list[int]] = {}
-        rows = group[["x1", "y1", "x2", "y2"]].itertuples(index=False, name=None)
-        for box, action in zip(rows, group["action"]):
+        for box, action in zip(map(tuple, corners[rows].tolist()), ids[rows].tolist()):
             if action not in labels.setdefault(box, []):
-                labels[box].append(int(action))
+                labels[box].append(action)
         boxes = np.asarray(list(labels), np.float32).reshape(-1, 4)
-        truth[Keyframe(str(video), float(second))] = boxes, list(labels.values())
+        truth[keyframe] = boxes, list(labels.values())
     return truth
 
 
