@@ -18,7 +18,7 @@ from avadet.convert.config_text import read_python_settings, read_yaml_settings
 from avadet.convert.facts import from_mmaction2, from_pyslowfast
 from avadet.convert.layout import Layout
 from avadet.convert.recognise import LAYOUTS, differences
-from avadet.convert.structure import read_structure
+from avadet.convert.structure_families import read_family
 from avadet.errors import UserError
 from avadet.files import atomic_path
 from avadet.models.description import ModelDescription, save_weights
@@ -85,7 +85,7 @@ def _check(
     Raises:
         UserError: the other framework would build another network.
     """
-    structure = read_structure(layout.table.read(state).shapes)
+    structure = read_family(layout.family, layout.table.read(state).shapes)
     if layout.source == "pyslowfast":
         seen = from_pyslowfast(structure, read_yaml_settings(text), description.name)
     else:

@@ -159,7 +159,7 @@ def _finish(
         preprocessing=preprocessing,
         activation=activation,
         backbone_args=args,
-        head="roi" if detection else "pool",
+        head=structure.head or ("roi" if detection else "pool"),
         head_args={**head, **structure.head_args},
         class_names=class_names(key) if named else None,
         class_ids=class_ids(key) if named else None,

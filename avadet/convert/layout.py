@@ -17,7 +17,7 @@ class Layout:
 
     Attributes:
         source: whose names they are.
-        family: "resnet" or another family that ``structure`` can read.
+        family: "resnet" or another that ``structure_families`` has a reader for.
         table: the rules.
         marks: patterns that must each match some tensor's whole name.
         not_marks: patterns that must match none.

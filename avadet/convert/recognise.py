@@ -27,7 +27,8 @@ from avadet.convert.architectures import Architecture
 from avadet.convert.config_text import read_python_settings, read_yaml_settings
 from avadet.convert.layout import Layout
 from avadet.convert.rules import Renamed, listing
-from avadet.convert.structure import Structure, read_structure
+from avadet.convert.structure import Structure
+from avadet.convert.structure_families import read_family
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription
@@ -86,7 +87,7 @@ def recognise(path: str | os.PathLike[str], arch: str | None = None) -> Recognis
     layout = find_layout(state, path)
     renamed = layout.table.read(state)
     try:
-        structure = read_structure(renamed.shapes)
+        structure = read_family(layout.family, renamed.shapes)
     except UserError as error:
         detail = f"\nalso not understood:\n{listing(renamed.unclaimed)}" * bool(renamed.unclaimed)
         raise UserError(f"{path}: named as {layout.source} does, but {error}{detail}") from error

@@ -35,18 +35,27 @@ class Structure:
         args: arguments of the backbone that show in shapes.
         head_args: arguments of the head that show in shapes.
         num_classes: K.
+        whole: the family's names and shapes tell all of ``args`` but the output stride, so that an
+            architecture must have just these.
+        head: registered name, where it is neither "pool" nor "roi".
     """
 
     backbone: str
     num_classes: int
     args: dict[str, Any] = field(default_factory=dict)
     head_args: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False
+    head: str | None = None
 
     def agrees(self, backbone: str, args: Mapping[str, Any], head_args: Mapping[str, Any]) -> bool:
         """Whether a network that is described so has the same shapes, but for its classes."""
+        if self.whole:
+            shown = {key: args[key] for key in args if key not in ("output_stride", "dilate")}
+        else:
+            shown = visible(args)
         return (
             self.backbone == backbone
-            and self.args == visible(args)
+            and self.args == shown
             and self.head_args == visible_head(head_args)
         )
 
