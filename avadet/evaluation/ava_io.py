@@ -22,6 +22,7 @@ from avadet.evaluation.tables import BoxTable, Codes, empty_table, from_columns
 
 BoxSource = Union[str, "os.PathLike[str]", BoxTable, Mapping[str, Any], Any]
 
+_HIGHEST_ID = 30_000
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
@@ -167,6 +168,8 @@ def _checked(classes: dict[int, str], source: str) -> dict[int, str]:
             f"{source}: no class found; each class takes lines of its own that start with exactly "
             'two blanks:\n  name: "stand"\n  id: 12'.replace("\n", " | ")
         )
+    if max(classes) > _HIGHEST_ID:
+        raise UserError(f"{source}: class id {max(classes)} is above {_HIGHEST_ID}")
     if min(classes) < 1:
         raise UserError(f"{source}: class id {min(classes)} is below 1; AVA ids start at 1")
     return classes

@@ -38,6 +38,14 @@ def explain(
         value: the mAP.
     """
     notes = [*groundtruth.notes, *detections.notes, *_invalid_boxes(detections, rows, protocol)]
+    boxes = rows.gt_boxes
+    empty = ~((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
+    if empty.any():
+        first = int(rows.gt_rows[empty].min())
+        notes.append(
+            f"{groundtruth.where(first)}: the ground-truth box has no area, is inverted or holds "
+            f"nan; {int(empty.sum())} such rows can never be found and count as missed"
+        )
     for table, what in ((groundtruth, "ground-truth"), (detections, "detection")):
         wrong = np.flatnonzero((table.label < 1) | (table.label > int(rows.class_ids[-1])))
         if len(wrong):

@@ -6,7 +6,6 @@ Legend: M ground-truth rows, D detection rows that take part, K classes.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +23,6 @@ from avadet.evaluation.matching import (
 from avadet.evaluation.protocols import Protocol
 from avadet.evaluation.selection import class_lookup, select
 from avadet.evaluation.tables import Bools, BoxTable, Floats, Ints
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -220,12 +217,6 @@ def _refuse_inverted_groundtruth(
         return
     seen = inverted[np.isin(gt_cells[inverted], det_cells)]
     _refuse_inverted(table, rows[seen], boxes[seen], "ground-truth")
-    logger.warning(
-        "%s: the ground-truth box is inverted (x2 < x1 or y2 < y1) and counts as missed; "
-        "%d such rows",
-        table.where(int(rows[inverted[0]])),
-        len(inverted),
-    )
 
 
 def _best_of_class(det_cells: Ints, score: Floats, cap: int) -> Bools:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from html import escape
 
 from avadet.evaluation.breakdown import Curve
@@ -47,18 +47,23 @@ def _width(value: float | None, top: float) -> str:
     return f"{100 * min(1.0, share):.2f}%"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Container[int] | None = None
+) -> str:
     """A table; cells are HTML already.
 
     Args:
         heads: column titles (plain text).
         rows: cells.
-        numbers_from: first column that holds numbers.
+        numbers: columns that hold numbers; by default all but the first.
     """
+
+    def is_number(column: int) -> bool:
+        return column > 0 if numbers is None else column in numbers
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(
-            f"<{tag}{' class=n' if i >= numbers_from else ''}>{value}</{tag}>"
+            f"<{tag}{' class=n' if is_number(i) else ''}>{value}</{tag}>"
             for i, value in enumerate(values)
         )
 

@@ -104,7 +104,7 @@ def _protocol_table(truth: Any, tables: list[Any], classes: Any, banned: Any, ru
     for name, protocol in PROTOCOLS.items():
         if name != protocol.name:
             continue
-        cells = [f"<b>{name}</b>", escape(protocol.origin)]
+        cells = [f"<b>{name}</b>"]
         for found, run in zip(tables, runs):
             if name == run.result.protocol:
                 cells.append(f"<b>{percent(run.result.mAP, 2)}</b>")
@@ -114,9 +114,9 @@ def _protocol_table(truth: Any, tables: list[Any], classes: Any, banned: Any, ru
                 cells.append(percent(value, 2))
             except UserError as error:
                 cells.append(f'<span class="soft" title="{escape(str(error))}">refused</span>')
-        rows.append(cells)
-    heads = ["protocol", "whose", *(f"mAP, {run.name}" if len(runs) > 1 else "mAP" for run in runs)]
-    return table(heads, rows, numbers_from=2)
+        rows.append([*cells, f'<span class="soft">{escape(protocol.origin)}</span>'])
+    heads = ["protocol", *(f"mAP, {run.name}" if len(runs) > 1 else "mAP" for run in runs), "whose"]
+    return table(heads, rows, numbers=range(1, 1 + len(runs)))
 
 
 def _page(
@@ -338,7 +338,7 @@ def _confusions(run: _Run) -> str:
         '<p class="soft">People who do the first and are said to do the second, which they do '
         "not, at the threshold of its best F1; share of all who do the first. People do several "
         "things at once, so a pair need not exclude each other.</p>",
-        table(["does", "is said to", "times", "% of gt"], body, numbers_from=2)
+        table(["does", "is said to", "times", "% of gt"], body, numbers=(2, 3))
         if body
         else "<p>None.</p>",
     )

@@ -197,6 +197,15 @@ def test_invalid_boxes_are_counted_and_named(files) -> None:
     assert "det.csv:2" in result.notes[0]
 
 
+def test_groundtruth_without_area_is_counted_and_named(files) -> None:
+    text = ROW + "\nv,0903,0.5,0.2,0.5,0.8,12\nv,0904,nan,0.2,0.5,0.8,12\nv,0905,1,0,0,1,12\n"
+    gt, det = files(groundtruth=text)
+    result = frame_map(gt, det)
+    assert result.per_class[12].num_gt == 4
+    assert "gt.csv:2" in result.notes[0]
+    assert "3 such rows" in result.notes[0]
+
+
 def test_unknown_ids_are_counted_and_named(files) -> None:
     gt, det = files(detections=ROW + ",0.5\nv,0902,0.1,0.1,0.2,0.2,0,0.9\n")
     result = frame_map(gt, det)
@@ -211,6 +220,7 @@ def test_unknown_ids_are_counted_and_named(files) -> None:
         ('item {\n  name: "stand"\n  id: 0\n}\n', "below 1"),
         ("item {\n  name: stand\n  id: 12\n}\n", ":2: the name must stand in double quotes"),
         ('item {\n  name: "stand"\n  id: twelve\n}\n', ":3: "),
+        ('item {\n  name: "stand"\n  id: 1000000000\n}\n', "above"),
         ("", "no class found"),
     ],
 )
