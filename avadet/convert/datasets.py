@@ -42,6 +42,7 @@ DATASETS = {
         Dataset("sports1m", "Sports-1M", 487, "softmax", "classification", None),
         Dataset("ig65m", "IG-65M hashtags", 359, "softmax", "classification", None),
         Dataset("ssv2", "Something-Something V2", 174, "softmax", "classification", None),
+        Dataset("ucf101", "UCF-101", 101, "softmax", "classification", None),
         Dataset("in1k", "ImageNet-1k", 1000, "softmax", "classification", None),
         Dataset("ava21", "AVA v2.1", 80, "sigmoid", "detection", "ava"),
         Dataset("ava22", "AVA v2.2", 80, "sigmoid", "detection", "ava"),

@@ -14,6 +14,7 @@ from typing import Any
 from avadet.convert.architectures import GREY
 from avadet.convert.config_text import find_all, lookup
 from avadet.convert.datasets import DATASETS, class_ids, class_names
+from avadet.convert.facts_transformers import mvit_args, vit_args
 from avadet.convert.structure import Structure
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription
@@ -54,6 +55,8 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
             "pool": _pool(cfg, args["non_local"]["places"]),
             "pool_first": True,
         }
+    if structure.backbone.startswith("mvit"):
+        args = mvit_args(structure, cfg, detection)
     bgr = bool(get("AVA.BGR", False))
     preprocessing = Preprocessing(
         num_frames=int(get("DATA.NUM_FRAMES", 8)),
@@ -68,6 +71,8 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
         resolution = int(get("DETECTION.ROI_XFORM_RESOLUTION", 7))
         if resolution != 7:
             head["resolution"] = resolution
+    elif structure.backbone.startswith("mvit"):
+        head = {}
     else:
         head = {"window": int(get("DATA.TRAIN_CROP_SIZE", 224)) // total}
     data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower()
@@ -96,7 +101,9 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
         args["output_stride"] = total
         if max(slow.get("dilations", (1,))) == 1:
             args["dilate"] = False
-    if kind == "ResNet3dSlowFast":
+    if structure.backbone.startswith("vit"):
+        args = vit_args(structure, backbone, bool(roi_head))
+    elif kind == "ResNet3dSlowFast":
         args["alpha"] = int(backbone.get("speed_ratio", 8))
         args["slow_sampling"] = "stride"
     elif kind == "ResNet3d":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from avadet.convert import published_mmaction2
+from avadet.convert import convnets, published_mmaction2, published_transformers
 from avadet.convert.architectures import (
     AVA_PLACES,
     CLIP,
@@ -35,6 +35,8 @@ def rows() -> Iterator[Architecture]:
     yield from _ava()
     yield from _csn()
     yield from published_mmaction2.rows()
+    yield from published_transformers.rows()
+    yield from convnets.rows()
     yield row("c2d_r50_image_in1k", "c2d_r50", "in1k", 1, 1, ("torchvision",), _IMAGE, "resnet50")
     yield row(
         "c2d_r101_image_in1k", "c2d_r101", "in1k", 1, 1, ("torchvision",), _IMAGE, "resnet101"
@@ -242,7 +244,7 @@ def _ava() -> Iterator[Architecture]:
         32,
         2,
         ("pyslowfast", "caffe2"),
-        {"args": slowfast_args("8x8", 7), "head": shifted},
+        {"args": slowfast_args("8x8", 7), "head": shifted, "side": 224},
         "SLOWFAST_32x2_R50_SHORT",
     )
     deep = non_local(AVA_PLACES, pool=(2, 2, 2))

@@ -20,7 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avadet.convert import architectures, caffe2, mmaction2, pyslowfast, pytorchvideo, torchvision
+from avadet.convert import (
+    architectures,
+    caffe2,
+    convnets,
+    mmaction2,
+    mvit,
+    pyslowfast,
+    pytorchvideo,
+    torchvision,
+    videomae,
+)
 from avadet.convert import facts as facts_of
 from avadet.convert import vmz as vmz
 from avadet.convert.architectures import Architecture
@@ -42,6 +52,9 @@ LAYOUTS: tuple[Layout, ...] = (
     *mmaction2.LAYOUTS,
     *vmz.LAYOUTS,
     *torchvision.LAYOUTS,
+    *convnets.LAYOUTS,
+    *mvit.LAYOUTS,
+    *videomae.LAYOUTS,
 )
 _CONTAINERS = ("blobs", "model_state", "state_dict", "model_state_dict", "model", "module")
 # What publishers append to the names of their files.
@@ -241,7 +254,10 @@ def _candidates(layout: Layout, structure: Structure) -> list[Architecture]:
         if layout.source in each.sources
         and layout.task in (None, each.description.task)
         and structure.agrees(
-            each.description.backbone, each.description.backbone_args, each.description.head_args
+            each.description.backbone,
+            each.description.backbone_args,
+            each.description.head_args,
+            each.description.head,
         )
     ]
 

@@ -47,7 +47,13 @@ class Structure:
     whole: bool = False
     head: str | None = None
 
-    def agrees(self, backbone: str, args: Mapping[str, Any], head_args: Mapping[str, Any]) -> bool:
+    def agrees(
+        self,
+        backbone: str,
+        args: Mapping[str, Any],
+        head_args: Mapping[str, Any],
+        head: str | None = None,
+    ) -> bool:
         """Whether a network that is described so has the same shapes, but for its classes."""
         if self.whole:
             shown = {key: args[key] for key in args if key not in ("output_stride", "dilate")}
@@ -55,6 +61,7 @@ class Structure:
             shown = visible(args)
         return (
             self.backbone == backbone
+            and (head is None or self.head == (None if head in ("pool", "roi") else head))
             and self.args == shown
             and self.head_args == visible_head(head_args)
         )
@@ -72,6 +79,8 @@ def visible(args: Mapping[str, Any]) -> dict[str, Any]:
             "lateral_norm",
             "res4_temporal_blocks",
             "beta_inv",
+            "frames",
+            "crop",
         )
         if key in args
     }
@@ -128,6 +137,7 @@ def read_structure(shapes: Mapping[str, Shape]) -> Structure:
         num_classes=shapes["head.projection.weight"][0],
         args=args,
         head_args=_head(shapes, 32 * width + (32 * thin if double else 0)),
+        head="acrn" if "head.relation.0.conv.weight" in shapes else None,
     )
 
 

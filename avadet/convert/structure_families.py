@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from avadet.convert import convnets
 from avadet.convert.rules import Shape
 from avadet.convert.structure import Structure, read_structure
+from avadet.convert.structure_transformers import read_mvit, read_vit
 
 Reader = Callable[[Mapping[str, Shape]], Structure]
-READERS: dict[str, Reader] = {"resnet": read_structure}
+READERS: dict[str, Reader] = {
+    "resnet": read_structure,
+    "mvit": read_mvit,
+    "vit": read_vit,
+    **convnets.READERS,
+}
 
 
 def read_family(family: str, shapes: Mapping[str, Shape]) -> Structure:

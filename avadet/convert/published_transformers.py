@@ -1,0 +1,118 @@
+"""The rows of transformers in ``architectures``.
+
+Sources: configs/Kinetics/MVIT* of PySlowFast 287ec007, pytorchvideo/models/hub/vision_transformers
+of PyTorchVideo f3142bb0, torchvision 0.29, configs/{recognition,detection}/videomae of MMAction2
+4d6c9347, and VideoMAE's model zoo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from avadet.convert.architectures import IMAGENET, Architecture, row
+
+_TOKEN = {"output": "token"}
+_SIDE = {"side": 224}
+
+
+def rows() -> Iterator[Architecture]:
+    """All rows."""
+    yield from _mvit()
+    yield from _vit()
+
+
+def _mvit() -> Iterator[Architecture]:
+    """Classifiers of the class token; PyTorchVideo's pools have another eps."""
+    table: tuple[tuple[str, str, str, int, int, dict[str, Any], tuple[str, ...]], ...] = (
+        ("mvit_v1_b_16x4", "mvit_v1_b", "k400", 16, 4, {}, ("MVIT_B_16x4_CONV", "mvit_v1_b")),
+        (
+            "mvit_v1_b_32x3",
+            "mvit_v1_b",
+            "k400",
+            32,
+            3,
+            {"frames": 32},
+            ("MVIT_B_32x3_CONV", "k400"),
+        ),
+        ("mvit_v1_b_32x3", "mvit_v1_b", "k600", 32, 3, {"frames": 32}, ("k600",)),
+        (
+            "mvit_v2_s_16x4",
+            "mvit_v2_s",
+            "k400",
+            16,
+            4,
+            {},
+            ("MVITv2_S_16x4", "MViTv2_S_16x4_k400", "mvit_v2_s"),
+        ),
+        ("mvit_v2_b_32x3", "mvit_v2_b", "k400", 32, 3, {}, ("MVITv2_B_32x3", "MViTv2_B_32x3_k400")),
+    )
+    for name, backbone, dataset, frames, stride, args, aliases in table:
+        torchvision = name.endswith("16x4") and dataset == "k400"
+        yield row(
+            f"{name}_{dataset}",
+            backbone,
+            dataset,
+            frames,
+            stride,
+            ("pyslowfast", *(("torchvision",) if torchvision else ())),
+            {"args": {**args, **_TOKEN}, **_SIDE},
+            *aliases,
+        )
+    eps = {**_TOKEN, "pool_norm_eps": 1e-5}
+    for name, frames, stride, args, alias in (
+        ("16x4", 16, 4, {}, ("mvit_base_16x4", "MVIT_B_16x4")),
+        ("32x3", 32, 3, {"frames": 32}, ("mvit_base_32x3", "MVIT_B_32x3")),
+        # Its hub function takes another size of pictures.
+        ("16x4_112", 16, 4, {"crop": 112}, ("mvit_base_16x4_s112",)),
+    ):
+        yield row(
+            f"mvit_v1_b_{name}_k400_pytorchvideo",
+            "mvit_v1_b",
+            "k400",
+            frames,
+            stride,
+            ("pytorchvideo",),
+            {"args": {**args, **eps}, "side": 112 if "crop" in args else 224},
+            *alias,
+        )
+
+
+def _vit() -> Iterator[Architecture]:
+    """VideoMAE, fine-tuned: classifiers of the mean of all tokens, detectors of their map."""
+    for size, word in (("s", "small"), ("b", "base"), ("l", "large"), ("h", "huge")):
+        yield row(
+            f"vit_{size}_16x4_videomae_k400",
+            f"vit_{size}",
+            "k400",
+            16,
+            4,
+            ("videomae", "mmaction2"),
+            {"args": {"output": "mean"}, "norm": IMAGENET, **_SIDE},
+            f"vit-{word}-p16_videomae-k400-pre_16x4x1_kinetics-400",
+        )
+        yield row(
+            f"vit_{size}_16x2_videomae_ssv2",
+            f"vit_{size}",
+            "ssv2",
+            16,
+            2,
+            ("videomae", "mmaction2"),
+            {"args": {"output": "mean"}, "norm": IMAGENET, **_SIDE},
+        )
+    for size, word in (("b", "base"), ("l", "large")):
+        yield row(
+            f"vit_{size}_16x4_videomae_avak_mmaction2",
+            f"vit_{size}",
+            "avak",
+            16,
+            4,
+            ("mmaction2",),
+            {
+                "args": {"output": "map"},
+                "head": {"resolution": 8, "aligned": True},
+                "norm": IMAGENET,
+            },
+            f"vit-{word}-p16_videomae-k400-pre_8xb8-16x4x1-20e-adamw_ava-kinetics-rgb",
+            f"avak_videomae_vit_{size}16",
+        )
