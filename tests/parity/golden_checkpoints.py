@@ -53,6 +53,8 @@ def pyslowfast_config(name: str) -> str:
     """The golden's config as PySlowFast would dump it (the keys that matter, and some more)."""
     golden = manifest("pyslowfast", name)
     facts = golden["facts"]
+    if "mvit" in facts:
+        return _mvit_config(facts)
     resnet = facts["resnet"]
     overrides = golden["cases"][0]["config_overrides"]
     crop = overrides[overrides.index("DATA.TRAIN_CROP_SIZE") + 1] if overrides else None
@@ -85,6 +87,23 @@ def pyslowfast_config(name: str) -> str:
         ]
     if facts.get("slowfast"):
         lines += [f"SLOWFAST:\n  ALPHA: {facts['slowfast']['alpha']}\n  BETA_INV: 8"]
+    return "\n".join(lines) + "\n"
+
+
+def _mvit_config(facts: dict[str, Any]) -> str:
+    """An MViT's config; its settings are nested under ``MVIT``, in capitals."""
+    mvit = facts["mvit"]
+    lines = [
+        f"DATA:\n  MEAN: {facts['mean']}\n  STD: {facts['std']}",
+        f"  NUM_FRAMES: {facts['frames']}\n  SAMPLING_RATE: {facts['sampling_rate']}",
+        f"  TEST_CROP_SIZE: {facts['test_crop']}\n  TRAIN_CROP_SIZE: {facts['train_crop']}",
+        f"DETECTION:\n  ENABLE: false\nMODEL:\n  ARCH: {facts['arch']}",
+        f"  HEAD_ACT: {facts['head_activation']}\n  MODEL_NAME: {facts['model']}",
+        f"  NUM_CLASSES: {facts['num_classes']}\nMVIT:",
+    ]
+    for key, value in mvit.items():
+        shown = str(value).lower() if isinstance(value, bool) else value
+        lines += [] if isinstance(value, dict) else [f"  {key.upper()}: {shown}"]
     return "\n".join(lines) + "\n"
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from functools import partial
 
 from avadet.models.backbones.csn import csn
+from avadet.models.backbones.mvit import MViT
 from avadet.models.backbones.resnet3d_members import c2d, fast, i3d, slow
 from avadet.models.backbones.slowfast import SlowFast
+from avadet.models.backbones.vit import ViT
 from avadet.registry import Registry
 
 BACKBONES = Registry("backbone")
@@ -66,3 +68,18 @@ BACKBONES.add(
 BACKBONES.add(
     "ip_csn_tiny", partial(csn, **_TINY, interaction="ip", width=32, stem_kernel=(3, 5, 5))
 )
+
+# Transformers. MViTv2's stages start at other blocks in the deeper network; drop path as published.
+_V2B = {"version": 2, "depth": 24, "stages": (2, 5, 21), "frames": 32, "drop_path": 0.3}
+BACKBONES.add("mvit_v1_b", partial(MViT, version=1))
+BACKBONES.add("mvit_v1_b_32x3", partial(MViT, version=1, frames=32, drop_path=0.3))
+BACKBONES.add("mvit_v2_s", partial(MViT, version=2))
+BACKBONES.add("mvit_v2_b", partial(MViT, **_V2B))
+BACKBONES.add("vit_s", partial(ViT, width=384, heads=6))
+BACKBONES.add("vit_b", ViT)
+BACKBONES.add("vit_l", partial(ViT, depth=24, width=1024, heads=16, drop_path=0.2))
+BACKBONES.add("vit_h", partial(ViT, depth=32, width=1280, heads=16, drop_path=0.2))
+_SMALL = {"depth": 4, "crop": 112, "drop_path": 0.0}
+BACKBONES.add("mvit_v1_tiny", partial(MViT, version=1, **_SMALL, width=24, stages=(1, 2, 3)))
+BACKBONES.add("mvit_v2_tiny", partial(MViT, version=2, **_SMALL, width=24, stages=(1, 2, 3)))
+BACKBONES.add("vit_tiny", partial(ViT, **_SMALL, width=96, heads=4))
