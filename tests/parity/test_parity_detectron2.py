@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2_recipe import draw_picture, read_golden, write_checkpoint
+from detectron2_recipe import draw_picture, draw_state, read_golden, write_checkpoint
 
 from avadet.persons import images, weights
 from avadet.persons.base import create_detector
@@ -96,14 +96,16 @@ def test_both_engines_answer_alike_on_a_real_picture(shared: Path, tmp_path: Pat
     from avadet.video.reader import open_video
 
     manifest, _ = read_golden("faster_rcnn_R_50_FPN_3x")
-    path = write_checkpoint(tmp_path / "model_final.pkl", manifest)
+    state = draw_state(manifest)
+    # The drawn classifier sees no people; this makes it see many.
+    state["roi_heads.box_predictor.cls_score.bias"][0] += 6.0
+    path = tmp_path / "model_final.pth"
+    torch.save({"model": {name: torch.from_numpy(value) for name, value in state.items()}}, path)
     with open_video(shared / "data/clips/intel_one-by-one-person-detection.mp4") as reader:
-        frames = list(reader.read([20.0, 40.0], short_side=240).frames)
+        frames = list(reader.read([20.0], short_side=240).frames)
     answers = []
     for engine in ("native", "detectron2"):
-        detector = create_detector(
-            engine, weights=path, device="cpu", short_side=400, score_threshold=0.002
-        )
+        detector = create_detector(engine, weights=path, device="cpu", short_side=320)
         answers.append(detector.detect(frames))
     for native, library in zip(*answers):
         assert len(native) == len(library) > 0
