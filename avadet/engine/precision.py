@@ -1,10 +1,15 @@
 """Number formats: which one, and where bfloat16 must not be trusted.
 
-Measured for training small 3D ResNets (two CPU cores, torch 2.14), speed over float32:
-bfloat16 with ``channels_last_3d`` 2.8 with AMX and 3.6-5.0 with AVX512-BF16 alone, 2.7-4.3 with
-the stem kept in float32; bfloat16 without ``channels_last_3d`` 1.3 and 2.1-3.4;
-``channels_last_3d`` in float32 1.0-1.8. So both are on by default where the CPU has either
-instruction set. A CPU with neither emulates bfloat16 and loses.
+Measured in training on CPU, speed over float32 in plain layout (torch 2.14, one or two cores):
+
+- bfloat16 with ``channels_last_3d``: small and full 3D ResNets 2.8 with AMX, 3.6-5.0 with
+  AVX512-BF16 alone (2.7-4.3 with the stem in float32); the tiny SlowFast 2.1 on 112 pixels, 1.2 on
+  64, the tiny ir-CSN 1.06;
+- bfloat16 in plain layout: 1.3 with AMX, 1.05-3.4 with AVX512-BF16;
+- float32 with ``channels_last_3d``: 1.0-1.3, but 0.8-0.9 for the tiny networks.
+
+So ``auto`` takes bfloat16 with ``channels_last_3d`` where the CPU has either instruction set, and
+plain float32 elsewhere: a CPU with neither emulates bfloat16 and loses.
 """
 
 from __future__ import annotations
@@ -144,11 +149,13 @@ def place(
     """Moves a model to ``device`` and readies it for ``precision``; parameters stay the same.
 
     Args:
-        channels_last: memory format of the convolutions; by default on the CPU, where it gains
-            most (see above).
+        channels_last: memory format of the convolutions; by default with bfloat16 on the CPU,
+            where it gains most (see above).
     """
     model.to(device)
-    if channels_last if channels_last is not None else device.type == "cpu":
+    if channels_last is None:
+        channels_last = device.type == "cpu" and precision.name == "bf16"
+    if channels_last:
         use_channels_last(model)
     if device.type == "cpu" and precision.name != "fp32":
         guard_convolutions(model)
