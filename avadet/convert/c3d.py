@@ -1,4 +1,4 @@
-"""C3D's names at MMAction2 (its Sports-1M file holds the backbone alone), and what its shapes tell."""
+"""C3D's names at MMAction2 (the Sports-1M file holds the backbone alone), and its structure."""
 
 from __future__ import annotations
 

@@ -49,9 +49,7 @@ _PYTORCHVIDEO = Table(
         Rule("blocks.0.norm.{n}", "backbone.stem.norm.{n}", _NORM),
         Rule(f"{_RES}.branch1_conv.weight", f"{_OURS}.shortcut.conv.weight", _STAGES),
         Rule(f"{_RES}.branch1_norm.{{n}}", f"{_OURS}.shortcut.norm.{{n}}", _WITH),
-        Rule(
-            f"{_RES}.branch2.conv_{{l}}.weight", f"{_OURS}.{{l}}.conv.weight", _STAGES | _LETTERS
-        ),
+        Rule(f"{_RES}.branch2.conv_{{l}}.weight", f"{_OURS}.{{l}}.conv.weight", _STAGES | _LETTERS),
         Rule(f"{_RES}.branch2.norm_{{l}}.{{n}}", f"{_OURS}.{{l}}.norm.{{n}}", _WITH | _OUTER),
         Rule(f"{_RES}.branch2.norm_b.0.{{n}}", f"{_OURS}.b.norm.{{n}}", _WITH),
         Rule(

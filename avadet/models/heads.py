@@ -48,7 +48,9 @@ class PoolHead(nn.Module):
         dropout: probability.
         window: cells per side of the maps at the training crop (7 for 224 pixels at stride 32);
             ``fully_convolutional`` slides a window of this size over larger maps.
-        init_std: of the linear layer's weights.
+        mlp_hidden: units of a layer without bias, with ReLU, between mean and dropout (X3D); None
+            for none.
+        init_std: of the linear layers' weights.
 
     Shape: tuple of (B,C_p,T_p,H_p,W_p) -> (B,K).
     """
@@ -60,6 +62,7 @@ class PoolHead(nn.Module):
         *,
         dropout: float = 0.5,
         window: int | None = None,
+        mlp_hidden: int | None = None,
         init_std: float = 0.01,
     ) -> None:
         super().__init__()
@@ -67,10 +70,22 @@ class PoolHead(nn.Module):
         self.num_classes = num_classes
         self.window = window
         self.dropout = nn.Dropout(dropout)
-        self.projection = init_linear(nn.Linear(self.in_channels, num_classes), init_std)
+        width = self.in_channels
+        self.hidden: nn.Linear | None = None
+        if mlp_hidden is not None:
+            self.hidden = nn.Linear(width, mlp_hidden, bias=False)
+            nn.init.normal_(self.hidden.weight, std=init_std)
+            width = mlp_hidden
+        self.projection = init_linear(nn.Linear(width, num_classes), init_std)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         pooled = torch.cat([each.mean((2, 3, 4), dtype=torch.float32) for each in maps], 1)  # (B,C)
+        return self.classify(pooled)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits of pooled features, (...,C) -> (...,K)."""
+        if self.hidden is not None:
+            pooled = F.relu(self.hidden(pooled))
         return self.projection(self.dropout(pooled))
 
     def fully_convolutional(self, maps: Sequence[Tensor], activation: str = "softmax") -> Tensor:
@@ -87,7 +102,7 @@ class PoolHead(nn.Module):
             side = self.window or max(h, w)
             pooled.append(F.avg_pool3d(each, (t, min(side, h), min(side, w)), stride=1))
         cells = torch.cat(pooled, 1).permute(0, 2, 3, 4, 1)  # (B,1,h,w,C)
-        return activate(self.projection(cells), activation).mean((1, 2, 3))
+        return activate(self.classify(cells), activation).mean((1, 2, 3))
 
 
 class RoIHead(nn.Module):

@@ -55,7 +55,11 @@ def pyslowfast_config(name: str) -> str:
     facts = golden["facts"]
     if "mvit" in facts:
         return _mvit_config(facts)
-    resnet = facts["resnet"]
+    # X3D has strides and dilations of its own and leaves these keys at their defaults.
+    resnet = facts.get("resnet") or {
+        "spatial_strides": [[1], [2], [2], [2]],
+        "spatial_dilations": [[1], [1], [1], [1]],
+    }
     overrides = golden["cases"][0]["config_overrides"]
     crop = overrides[overrides.index("DATA.TRAIN_CROP_SIZE") + 1] if overrides else None
     detection = facts.get("detection")

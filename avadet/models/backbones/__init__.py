@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from avadet.models.backbones.catalogue import CONVNETS
 from avadet.models.backbones.csn import csn
 from avadet.models.backbones.mvit import MViT
 from avadet.models.backbones.resnet3d_members import c2d, fast, i3d, slow
@@ -68,6 +69,9 @@ BACKBONES.add(
 BACKBONES.add(
     "ip_csn_tiny", partial(csn, **_TINY, interaction="ip", width=32, stem_kernel=(3, 5, 5))
 )
+
+for _name, _make in CONVNETS.items():
+    BACKBONES.add(_name, _make)
 
 # Transformers. MViTv2's stages start at other blocks in the deeper network; drop path as published.
 _V2B = {"version": 2, "depth": 24, "stages": (2, 5, 21), "frames": 32, "drop_path": 0.3}

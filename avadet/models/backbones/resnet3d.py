@@ -12,6 +12,9 @@ Parameter names, regular over all members::
     res{2..5}.blocks.{i}.c.conv.weight  res{2..5}.blocks.{i}.c.norm.*       (c: 1 x 1 x 1)
     res{2..5}.blocks.{i}.shortcut.{conv.weight,norm.*}                      (first blocks only)
     res{2..5}.non_local.{i}.{theta,phi,g,out}.{weight,bias}, .norm.*        (after block i)
+
+In networks of basic blocks (18 and 34 layers) ``a`` and ``b`` are both kt x 3 x 3 and there is no
+``c``.
 """
 
 from __future__ import annotations
@@ -47,13 +50,6 @@ I3D_KERNELS = ((3,), (3, 1), (3, 1), (1, 3))
 SLOW_KERNELS = ((1,), (1,), (3,), (3,))
 FULL_KERNELS = ((3,), (3,), (3,), (3,))
 
-# Spatial strides of res2..res5 and dilations of their 3x3 layers for each total stride.
-_LAYOUTS = {
-    32: ((1, 2, 2, 2), (1, 1, 1, 1)),
-    16: ((1, 2, 2, 1), (1, 1, 1, 2)),
-    8: ((1, 2, 1, 1), (1, 1, 2, 4)),
-}
-
 
 def stage_depths(depth: int, depths: Sequence[int] | None) -> tuple[int, ...]:
     """Blocks per stage: ``depths`` where given, else those of a ResNet of ``depth`` layers.
@@ -70,21 +66,43 @@ def stage_depths(depth: int, depths: Sequence[int] | None) -> tuple[int, ...]:
     return DEPTHS[depth]
 
 
-def spatial_layout(output_stride: int, dilate: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def spatial_layout(
+    output_stride: int, dilate: bool, stem_stride: int = 4, res2_stride: int = 1
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Strides and dilations of res2..res5.
 
     Args:
-        output_stride: pixels per cell of the last map: 32 (classification), 16 (AVA) or 8.
+        output_stride: pixels per cell of the last map: 32 (classification), 16 (AVA) or 8, and
+            not above what stem and stages give in all.
         dilate: whether the stages that lose their stride dilate instead (PySlowFast and
             PyTorchVideo do, MMAction2 does not).
+        stem_stride, res2_stride: of the stem and of res2; the other stages have 2.
 
     Raises:
         UserError: any other ``output_stride``.
     """
-    if output_stride not in _LAYOUTS:
-        raise UserError(f"output_stride: {output_stride} is not one of 8, 16, 32")
-    strides, dilations = _LAYOUTS[output_stride]
-    return strides, dilations if dilate else (1, 1, 1, 1)
+    total = stem_stride * res2_stride * 8
+    allowed = [stride for stride in (8, 16, 32) if stride <= total]
+    if output_stride not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise UserError(f"output_stride: {output_stride} is not one of {names}")
+    strides, dilations, rate = [res2_stride, 2, 2, 2], [1, 1, 1, 1], 1
+    lost = (total // output_stride).bit_length() - 1
+    for stage in range(4 - lost, 4):
+        strides[stage] = 1
+        rate *= 2
+        dilations[stage] = rate
+    return tuple(strides), tuple(dilations) if dilate else (1, 1, 1, 1)
+
+
+def projection(
+    in_channels: int, out_channels: int, stride: Triple, norm: NormMaker, maker: ConvMaker
+) -> nn.Module:
+    """The shortcut of a block: identity, or 1x1x1 with norm where size or channels change."""
+    if in_channels == out_channels and stride == (1, 1, 1):
+        return nn.Identity()
+    spec = ConvSpec(in_channels, out_channels, (1, 1, 1), stride, norm=norm)
+    return ConvNorm(maker(spec), norm(out_channels))
 
 
 class Bottleneck(nn.Module):
@@ -107,6 +125,7 @@ class Bottleneck(nn.Module):
         norm: NormMaker,
         stage: int,
         block: int,
+        shortcut_maker: ConvMaker = plain_conv,
     ) -> None:
         super().__init__()
         at_a, at_b = (temporal_kernel, 1) if temporal_at == "a" else (1, temporal_kernel)
@@ -114,10 +133,7 @@ class Bottleneck(nn.Module):
         self.a = ConvNorm(plain_conv(ConvSpec(in_channels, inner, (at_a, 1, 1))), norm(inner))
         self.b = ConvNorm(conv_maker(middle), norm(inner))
         self.c = ConvNorm(plain_conv(ConvSpec(inner, out_channels, (1, 1, 1))), norm(out_channels))
-        self.shortcut: nn.Module = nn.Identity()
-        if in_channels != out_channels or stride != (1, 1, 1):
-            projection = plain_conv(ConvSpec(in_channels, out_channels, (1, 1, 1), stride))
-            self.shortcut = ConvNorm(projection, norm(out_channels))
+        self.shortcut = projection(in_channels, out_channels, stride, norm, shortcut_maker)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.a(x), inplace=True)
@@ -125,6 +141,43 @@ class Bottleneck(nn.Module):
         y = self.c(y)
         y = y + self.shortcut(x)
         return F.relu(y, inplace=True)
+
+
+class BasicBlock(nn.Module):
+    """Two kt x 3 x 3 layers, the first with the strides, around a shortcut (18 and 34 layers).
+
+    Arguments as of ``Bottleneck``; both layers have the temporal kernel.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner: int,
+        out_channels: int,
+        temporal_kernel: int,
+        stride: Triple,
+        dilation: int,
+        temporal_at: str,
+        conv_maker: ConvMaker,
+        norm: NormMaker,
+        stage: int,
+        block: int,
+        shortcut_maker: ConvMaker = plain_conv,
+    ) -> None:
+        super().__init__()
+        kernel = (temporal_kernel, 3, 3)
+        first = ConvSpec(in_channels, inner, kernel, stride, dilation, norm, stage, block)
+        second = ConvSpec(inner, out_channels, kernel, (1, 1, 1), dilation, norm, stage, block)
+        self.a = ConvNorm(conv_maker(first), norm(inner))
+        self.b = ConvNorm(conv_maker(second), norm(out_channels))
+        self.shortcut = projection(in_channels, out_channels, stride, norm, shortcut_maker)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.a(x), inplace=True)
+        return F.relu(self.b(y) + self.shortcut(x), inplace=True)
+
+
+BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class ResStage(nn.Module):
@@ -146,15 +199,25 @@ class ResStage(nn.Module):
 class Stem(ConvNorm):
     """Convolution, norm, ReLU, max pool 1x3x3: spatial stride 4 in all, half of it in the pool.
 
-    Without ``pool`` the convolution strides by 4.
+    Without ``pool`` the convolution strides by 4; with a ``stride`` of 2 there is no pool.
     """
 
     def __init__(
-        self, width: int, kernel: Triple, norm: NormMaker, strides_t: Sequence[int], pool: bool
+        self,
+        in_channels: int,
+        width: int,
+        kernel: Triple,
+        norm: NormMaker,
+        strides_t: Sequence[int],
+        pool: bool,
+        stride: int = 4,
+        maker: ConvMaker = plain_conv,
     ) -> None:
         conv_t, pool_t = strides_t
-        stride = (conv_t, 2, 2) if pool else (conv_t * pool_t, 4, 4)
-        super().__init__(plain_conv(ConvSpec(3, width, kernel, stride)), norm(width))
+        pool = pool and stride == 4
+        steps = (conv_t, 2, 2) if pool else (conv_t * pool_t, stride, stride)
+        conv = maker(ConvSpec(in_channels, width, kernel, steps, norm=norm))
+        super().__init__(conv, norm(width))
         self.pool: nn.Module = nn.Identity()
         if pool:
             self.pool = nn.MaxPool3d((1, 3, 3), stride=(pool_t, 2, 2), padding=(0, 1, 1))
@@ -179,15 +242,21 @@ class ResNet3D(nn.Module):
         expansion: a block puts out so many times its inner channels.
         stem_kernel: (t,h,w) of the first convolution.
         stem_strides_t: temporal strides of the stem's convolution and pool.
+        in_channels: of the clip.
+        stem_stride: 4, or 2 for a stem without pool (networks for small pictures).
+        stem_maker: makes the stem's convolution.
         stem_pool: False strides by 4 in the convolution and does without the pool. On a CPU a
             third of a tiny network's time goes into the maps before the pool.
         temporal_kernels: per stage, the kernels of its blocks, repeated over them.
         temporal_blocks: per stage, how many first blocks may have temporal kernels; the rest get 1.
         temporal_at: the layer that has it, "a" or "b".
         temporal_strides: of res2..res5.
+        res2_stride: spatial; 2 where the stem has only half of the usual 4.
         res2_pool_t: temporal max pool after res2, 2 in C2D and I3D.
         output_stride, dilate: see ``spatial_layout``.
-        conv_maker: makes the 3x3 layer of each block.
+        block: "bottleneck" or "basic" (with ``expansion`` 1).
+        conv_maker: makes the 3x3 layers of each block.
+        shortcut_maker: makes the convolutions of the shortcuts.
         non_local: see ``NonLocalSpec``.
         lateral_channels: what another pathway adds to the input of res2..res5.
         alpha, frame_sampling: frames of the clip that are looked at, see ``slow_frames``.
@@ -209,15 +278,21 @@ class ResNet3D(nn.Module):
         expansion: int = EXPANSION,
         stem_kernel: Sequence[int] = (1, 7, 7),
         stem_strides_t: Sequence[int] = (1, 1),
+        in_channels: int = 3,
+        stem_stride: int = 4,
+        stem_maker: ConvMaker = plain_conv,
         stem_pool: bool = True,
         temporal_kernels: Sequence[Sequence[int]] = SLOW_KERNELS,
         temporal_blocks: Sequence[int | None] = (None, None, None, None),
         temporal_at: str = "a",
         temporal_strides: Sequence[int] = (1, 1, 1, 1),
+        res2_stride: int = 1,
         res2_pool_t: int = 1,
         output_stride: int = 32,
         dilate: bool = True,
+        block: str = "bottleneck",
         conv_maker: ConvMaker = plain_conv,
+        shortcut_maker: ConvMaker = plain_conv,
         non_local: NonLocalSpec | Mapping[str, Any] | None = None,
         lateral_channels: Sequence[int] = (0, 0, 0, 0),
         alpha: int = 1,
@@ -232,16 +307,25 @@ class ResNet3D(nn.Module):
         for name, places in spec.places.items():
             if name not in STAGES or not all(0 <= i < depths[STAGES.index(name)] for i in places):
                 raise UserError(f"non_local.places: there is no {name} with blocks {list(places)}")
-        strides, dilations = spatial_layout(output_stride, dilate)
+        strides, dilations = spatial_layout(output_stride, dilate, stem_stride, res2_stride)
         t, h, w = stem_kernel
-        self.stem = Stem(width, (t, h, w), norm, stem_strides_t, stem_pool)
+        self.stem = Stem(
+            in_channels,
+            width,
+            (t, h, w),
+            norm,
+            stem_strides_t,
+            stem_pool,
+            stem_stride,
+            stem_maker,
+        )
         channels = width
         for s, name in enumerate(STAGES):
             inner = width * 2**s
             out = inner * expansion
             limit = depths[s] if temporal_blocks[s] is None else temporal_blocks[s]
             blocks = [
-                Bottleneck(
+                BLOCKS[block](
                     channels + lateral_channels[s] if i == 0 else out,
                     inner,
                     out,
@@ -253,6 +337,7 @@ class ResNet3D(nn.Module):
                     norm,
                     s + 2,
                     i,
+                    shortcut_maker,
                 )
                 for i in range(depths[s])
             ]
@@ -283,5 +368,7 @@ def zero_last_norms(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.c.norm.weight)
+        elif isinstance(module, BasicBlock):
+            nn.init.zeros_(module.b.norm.weight)
         elif isinstance(module, NonLocal):
             nn.init.zeros_(module.norm.weight)
