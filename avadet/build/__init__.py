@@ -1,0 +1,32 @@
+"""Where configuration meets constructors, and the door to models by name."""
+
+from avadet.build.components import build_loss, check_component, validate
+from avadet.build.data import build_ava, build_clips
+from avadet.build.models import (
+    build_model,
+    create_model,
+    describe,
+    initialise,
+    list_models,
+    model_costs,
+    read_classes,
+)
+from avadet.build.persons import build_person_detector, build_person_pictures, build_person_task
+
+__all__ = [
+    "build_ava",
+    "build_clips",
+    "build_loss",
+    "build_model",
+    "build_person_detector",
+    "build_person_pictures",
+    "build_person_task",
+    "check_component",
+    "create_model",
+    "describe",
+    "initialise",
+    "list_models",
+    "model_costs",
+    "read_classes",
+    "validate",
+]

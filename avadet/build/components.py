@@ -1,0 +1,88 @@
+"""Components of a config: do they exist, and do their arguments fit?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from avadet.config import Component, RunConfig
+from avadet.errors import UserError
+from avadet.models.backbones import BACKBONES
+from avadet.models.heads import HEADS
+from avadet.models.losses import LOSSES
+from avadet.persons.faster_rcnn import PERSON_MODELS
+from avadet.registry import Registry, suggest
+
+# Arguments that follow from the rest of the config; writing them as well invites contradiction.
+_DERIVED: dict[str, frozenset[str]] = {
+    "head": frozenset({"in_channels", "num_classes", "stride"}),
+    "loss": frozenset({"logits", "labels"}),
+}
+
+
+def check_component(key: str, component: Component, registry: Registry) -> Callable[..., Any]:
+    """The constructor that ``component`` names, once its arguments are known to fit.
+
+    Args:
+        key: place in the config, for messages, such as ``model.backbone``.
+
+    Raises:
+        UserError: an unknown name or argument (with the nearest valid one), or a missing one.
+    """
+    constructor = registry.get(component.name)
+    parameters = inspect.signature(constructor).parameters
+    derived = _DERIVED.get(key.rpartition(".")[2], frozenset())
+    known = [name for name in parameters if name not in derived]
+    for name in component.args:
+        if name in derived:
+            raise UserError(f"{key}.{name}: follows from the rest of the config; leave it out")
+        if name not in known:
+            raise UserError(
+                f"{key}.{name}: {component.name} takes no such argument.{suggest(name, known)} "
+                f"It takes: {', '.join(known) or 'none'}"
+            )
+    needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
+    missing = sorted(set(needed) - set(component.args))
+    if missing:
+        raise UserError(f"{key}: {component.name} needs {', '.join(missing)}")
+    return constructor
+
+
+def validate(config: RunConfig) -> None:
+    """Checks that every component exists and takes its arguments, before any work starts.
+
+    Raises:
+        UserError: names the key and the nearest valid one.
+    """
+    if config.task == "persons":
+        assert config.model.detector is not None
+        check_component("model.detector", config.model.detector, PERSON_MODELS)
+        return
+    assert config.model.backbone is not None
+    check_component("model.backbone", config.model.backbone, BACKBONES)
+    check_component("model.head", config.model.head, HEADS)
+    check_component("train.loss", config.train.loss, LOSSES)
+
+
+def build_loss(config: RunConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss on (logits, labels) that the config names."""
+    function = check_component("train.loss", config.train.loss, LOSSES)
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return function(logits, labels, **config.train.loss.args)
+
+    return loss
+
+
+def given(key: str, value: str) -> str:
+    """``value``, unless it is empty.
+
+    Raises:
+        UserError: names the key.
+    """
+    if not value:
+        raise UserError(f"{key}: is empty; write it into the config or as {key}=...")
+    return value

@@ -1,0 +1,73 @@
+"""Data sets of a config: people and their actions on keyframes, and labelled clips."""
+
+from __future__ import annotations
+
+from avadet.build.components import given
+from avadet.config import DataConfig, RunConfig
+from avadet.data.ava import AvaDataset
+from avadet.data.kinetics import ClipDataset
+from avadet.data.label_map import LabelMap
+from avadet.data.transforms import TestPolicy, TrainPolicy
+
+
+def _train_policy(data: DataConfig) -> TrainPolicy:
+    return TrainPolicy(
+        short_side=data.train_short_side,
+        sampling=data.short_side_sampling,
+        crop=data.crop,
+        flip=data.flip,
+        color=data.color,
+    )
+
+
+def build_ava(config: RunConfig, classes: LabelMap, *, train: bool) -> AvaDataset:
+    """The training set, or the test set with the boxes that are scored."""
+    data = config.data
+    split = "train" if train else "val"
+    truth: str = getattr(data, f"{split}_groundtruth")
+    proposals: str | None = getattr(data, f"{split}_proposals")
+    return AvaDataset(
+        given("data.movies", data.movies),
+        groundtruth=given(f"data.{split}_groundtruth", truth) if train or not proposals else None,
+        proposals=proposals,
+        label_map=classes,
+        excluded=getattr(data, f"{split}_excluded"),
+        train=train,
+        policy=_train_policy(data) if train else TestPolicy(data.test_short_side),
+        num_frames=data.num_frames,
+        frame_stride=data.frame_stride,
+        fps=data.fps,
+        first_second=data.first_second,
+        last_second=data.last_second,
+        keyframe_rate=data.keyframe_rate,
+        movie_start=data.movie_start,
+        score_threshold=data.proposal_score_threshold,
+        proposal_iou=data.proposal_iou,
+        reader=data.reader,
+        frame_lists=data.frame_lists,
+        missing=data.missing_movies,
+        cache_short_side=data.test_short_side if data.cache else None,
+        seed=config.seed,
+    )
+
+
+def build_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipDataset:
+    """Labelled clips: random stretches for training, the views of the test protocol."""
+    data = config.data
+    split = "train" if train else "val"
+    path: str = getattr(data, f"{split}_clips")
+    return ClipDataset(
+        given(f"data.{split}_clips", path),
+        classes=classes.names,
+        root=data.movies or None,
+        train=train,
+        policy=_train_policy(data) if train else None,
+        num_frames=data.num_frames,
+        frame_stride=data.frame_stride,
+        fps=data.fps,
+        temporal_views=config.eval.temporal_views,
+        spatial_crops=config.eval.spatial_crops,
+        test_short_side=data.test_short_side,
+        cache_short_side=data.test_short_side if data.cache else None,
+        seed=config.seed,
+    )

@@ -1,0 +1,162 @@
+"""Action models of a config and by name, with the weights they start from."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from avadet import convert
+from avadet.build.components import given, validate
+from avadet.config import RunConfig
+from avadet.convert import architectures
+from avadet.data.label_map import LabelMap, read_label_map
+from avadet.errors import UserError
+from avadet.models.cost import count_flops, count_parameters
+from avadet.models.description import ModelDescription, create, load_backbone, load_state
+from avadet.models.inflate import inflate_resnet
+from avadet.models.preprocess import Preprocessing
+
+_log = logging.getLogger(__name__)
+_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"
+
+
+def read_classes(config: RunConfig) -> LabelMap:
+    """The classes that the network answers for, in its order."""
+    data = config.data
+    if config.task == "clips":
+        return read_label_map(given("data.classes", data.classes))
+    return read_label_map(data.label_map) if data.label_map else LabelMap.numbered(80)
+
+
+def describe(config: RunConfig, classes: LabelMap, name: str = "") -> ModelDescription:
+    """The model of a config as plain data."""
+    validate(config)
+    model, data = config.model, config.data
+    assert model.backbone is not None
+    detection = config.task == "ava"
+    return ModelDescription(
+        name=name or model.backbone.name,
+        task="detection" if detection else "classification",
+        backbone=model.backbone.name,
+        backbone_args=dict(model.backbone.args),
+        head=model.head.name,
+        head_args=dict(model.head.args),
+        num_classes=len(classes),
+        class_names=classes.names,
+        class_ids=classes.ids,
+        preprocessing=Preprocessing(
+            num_frames=data.num_frames,
+            frame_stride=data.frame_stride,
+            test_short_side=data.test_short_side,
+            mean=model.preprocessing.mean,
+            std=model.preprocessing.std,
+            channel_order=model.preprocessing.channel_order,
+            fps=data.fps,
+        ),
+        activation="sigmoid"
+        if detection or config.train.loss.name != "cross_entropy"
+        else "softmax",
+    )
+
+
+def build_model(config: RunConfig, classes: LabelMap) -> nn.Module:
+    """The freshly initialised action model of a config."""
+    return create(describe(config, classes))
+
+
+def initialise(model: nn.Module, config: RunConfig) -> None:
+    """Fills ``model`` from where ``model.init`` points: the whole of it where everything fits,
+    else the backbone, with a new head.
+
+    Raises:
+        UserError: the weights are missing or belong to another backbone; names tensors.
+    """
+    init = config.model.init
+    if init.source == "none":
+        return
+    if init.source == "bundled":
+        source = _WEIGHTS / f"{init.name}.safetensors"
+        if not source.is_file():
+            known = ", ".join(sorted(path.stem for path in _WEIGHTS.glob("*.safetensors")))
+            raise UserError(
+                f"model.init.name: no bundled weights '{init.name}'; there are: {known}"
+            )
+        load_backbone(source, model)
+        _log.info("backbone from the bundled weights %s; the head starts anew", init.name)
+        return
+    if init.source == "inflate":
+        assert init.path is not None
+        inflate_resnet(model.backbone, convert.read_image_network(init.path))
+        _log.info("backbone inflated from %s; the head starts anew", init.path)
+        return
+    name = init.path if init.source == "file" else init.name
+    assert name is not None
+    donor = convert.load_model(name, arch=init.arch)
+    _take_over(model, donor, str(name))
+
+
+def _take_over(model: nn.Module, donor: nn.Module, name: str) -> None:
+    load_state(model.backbone, donor.backbone.state_dict(), name)
+    own, other = model.head.state_dict(), donor.head.state_dict()
+    same = {key: value.shape for key, value in own.items()} == {
+        key: value.shape for key, value in other.items()
+    }
+    if same and type(model.head) is type(donor.head):
+        model.head.load_state_dict(other)
+        _log.info("backbone and head from %s", name)
+    else:
+        _log.info("backbone from %s; the head starts anew (its shape or kind differs)", name)
+
+
+def create_model(
+    name: str, *, num_classes: int | None = None, weights: str | Path | None = None
+) -> nn.Module:
+    """A model by its published name, such as ``slowfast_r50_8x8_k400``.
+
+    Args:
+        name: see ``list_models``.
+        num_classes: other than published re-makes the head, and a log line says so.
+        weights: a checkpoint of any known source, or a zoo name.
+
+    Returns:
+        the model: in evaluation mode with ``weights``, else freshly initialised.
+
+    Raises:
+        UserError: an unknown name, or weights that do not fit.
+    """
+    published = architectures.get(name).description
+    count = published.num_classes if num_classes is None else num_classes
+    if count != published.num_classes:
+        _log.info("%s: new head of %d classes in place of %d", name, count, published.num_classes)
+    model = create(architectures.with_classes(published, count))
+    if weights is None:
+        return model
+    _take_over(model, convert.load_model(weights, arch=name), str(weights))
+    return model.eval()
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that ``create_model`` knows and that match a shell pattern, sorted."""
+    return fnmatch.filter(architectures.architecture_names(), pattern)
+
+
+def model_costs(name: str) -> dict[str, Any]:
+    """Parameters and multiply-adds of a model at its published input, counted on ``meta``."""
+    description = architectures.get(name).description
+    with torch.device("meta"):
+        model = create(description)
+    frames, side = description.preprocessing.num_frames, description.preprocessing.test_short_side
+    return {
+        "name": name,
+        "task": description.task,
+        "classes": description.num_classes,
+        "params": count_parameters(model),
+        "macs": count_flops(model.backbone, (1, 3, frames, side, side)),
+        "frames": frames,
+        "side": side,
+    }
