@@ -21,6 +21,10 @@ _NO_DISPLAY_TIMES = {"avi"}
 _MAX_READ_ERRORS = 64
 
 
+# Tags that are not UTF-8 are no reason to refuse a movie; PyAV 19 no longer raises on them.
+_OPEN_OPTIONS = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
 class Movie:
     """The picture of one movie file.
 
@@ -50,7 +54,7 @@ class Movie:
 
     def _open(self) -> None:
         try:
-            self.container = av.open(str(self.path), metadata_errors="ignore")
+            self.container = av.open(str(self.path), **_OPEN_OPTIONS)
         except FileNotFoundError as error:
             raise UserError(f"{self.path}: there is no such movie file") from error
         except (av.FFmpegError, OSError, ValueError) as error:
