@@ -48,6 +48,8 @@ class PoolHead(nn.Module):
         dropout: probability.
         window: cells per side of the maps at the training crop (7 for 224 pixels at stride 32);
             ``fully_convolutional`` slides a window of this size over larger maps.
+        sliding: (t,h,w): the mean is taken over windows of so many cells first and then over the
+            windows, so that cells in the middle count more often (torchvision's S3D: 2,7,7).
         mlp_hidden: units of a layer without bias, with ReLU, between mean and dropout (X3D); None
             for none.
         init_std: of the linear layers' weights.
@@ -62,6 +64,7 @@ class PoolHead(nn.Module):
         *,
         dropout: float = 0.5,
         window: int | None = None,
+        sliding: Sequence[int] | None = None,
         mlp_hidden: int | None = None,
         init_std: float = 0.01,
     ) -> None:
@@ -69,6 +72,7 @@ class PoolHead(nn.Module):
         self.in_channels = _total(in_channels)
         self.num_classes = num_classes
         self.window = window
+        self.sliding = None if sliding is None else tuple(sliding)
         self.dropout = nn.Dropout(dropout)
         width = self.in_channels
         self.hidden: nn.Linear | None = None
@@ -79,6 +83,12 @@ class PoolHead(nn.Module):
         self.projection = init_linear(nn.Linear(width, num_classes), init_std)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        if self.sliding is not None:
+            sides = [
+                [min(pair) for pair in zip(self.sliding, each.shape[2:], strict=True)]
+                for each in maps
+            ]
+            maps = [F.avg_pool3d(each, side, 1) for each, side in zip(maps, sides, strict=True)]
         pooled = torch.cat([each.mean((2, 3, 4), dtype=torch.float32) for each in maps], 1)  # (B,C)
         return self.classify(pooled)
 

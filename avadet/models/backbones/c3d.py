@@ -4,7 +4,7 @@ The backbone ends with the last convolution, at stride 16 and T/8; the fifth poo
 connected layers belong to ``C3DHead``, which takes clips of 16 frames of 112 x 112. For AVA the RoI
 head looks at the last convolution.
 
-Parameter names: ``conv{1a,2a,3a,3b,4a,4b,5a,5b}.{weight,bias}`` (and ``norms.{same}.*`` with norms).
+Parameter names: ``conv{1a,2a,3a,3b,4a,4b,5a,5b}.{weight,bias}`` (``norms.{same}.*`` with norms).
 """
 
 from __future__ import annotations

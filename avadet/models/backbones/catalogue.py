@@ -7,7 +7,9 @@ from functools import partial
 from typing import Any
 
 from avadet.models.backbones.c3d import C3D
+from avadet.models.backbones.inception3d import Inception3D
 from avadet.models.backbones.r3d import mixed, mixed_stages, p3d, r2d, r2plus1d
+from avadet.models.backbones.torchvision_video import NETWORKS, TorchvisionVideo
 from avadet.models.backbones.x3d import X3D
 
 CONVNETS: dict[str, Callable[..., Any]] = {
@@ -17,6 +19,9 @@ CONVNETS: dict[str, Callable[..., Any]] = {
     "x3d_s": partial(X3D, depth_factor=2.2),
     "x3d_m": partial(X3D, depth_factor=2.2),
     "x3d_l": partial(X3D, depth_factor=5.0),
+    "i3d_inception": partial(Inception3D, kind="full"),
+    "s3d": partial(Inception3D, kind="separable", ceil_pools=False),
+    "s3d_g": partial(Inception3D, kind="separable", gated=True, ceil_pools=False),
     "r2d_18": partial(r2d, depth=18),
     "r2d_34": partial(r2d, depth=34),
     "p3d_63": partial(p3d, depth=50),
@@ -29,18 +34,28 @@ for _name in _MIXED:
 for _depth in (18, 34, 50, 101, 152):
     CONVNETS[f"r2plus1d_{_depth}"] = partial(r2plus1d, depth=_depth)
 
+for _name in NETWORKS:
+    CONVNETS[f"torchvision_{_name}"] = partial(TorchvisionVideo, network=_name)
+
 # For tests and small drawn movies, as the other tiny networks.
 _TINY: dict[str, Any] = {"depth": 18, "depths": (1, 1, 1, 1), "width": 24, "stem_stride": 4}
 _TINY |= {"stem_pool": False}
 CONVNETS |= {
-    "c3d_tiny": partial(C3D, width=12, norm=True),
+    "c3d_tiny": partial(C3D, width=8, norm=True),
     "x3d_tiny": partial(X3D, depth_factor=0.5, width=16, stem_kernel_t=3),
+    "i3d_inception_tiny": partial(Inception3D, kind="full", width=0.125),
+    "s3d_tiny": partial(Inception3D, kind="separable", width=0.125, ceil_pools=False),
+    "s3d_g_tiny": partial(Inception3D, kind="separable", gated=True, width=0.125, ceil_pools=False),
     "r2d_tiny": partial(r2d, **_TINY, output_stride=16),
     "f_r2d_tiny": partial(mixed, **_TINY, temporal=mixed_stages("f_r2d"), output_stride=16),
-    "r3d_tiny": partial(mixed, **_TINY, temporal=mixed_stages("r3d"), output_stride=16),
+    "r3d_tiny": partial(
+        mixed, **(_TINY | {"width": 20}), temporal=mixed_stages("r3d"), output_stride=16
+    ),
     "mc3_tiny": partial(mixed, **_TINY, temporal=mixed_stages("mc3"), output_stride=16),
-    "rmc3_tiny": partial(mixed, **_TINY, temporal=mixed_stages("rmc3"), output_stride=16),
-    "r2plus1d_tiny": partial(r2plus1d, **_TINY, stem="matched", output_stride=16),
+    "rmc3_tiny": partial(
+        mixed, **(_TINY | {"width": 20}), temporal=mixed_stages("rmc3"), output_stride=16
+    ),
+    "r2plus1d_tiny": partial(r2plus1d, **(_TINY | {"width": 20}), stem="matched", output_stride=16),
     "p3d_tiny": partial(
         p3d, depths=(1, 1, 1, 1), width=24, expansion=2, stem_pool=False, output_stride=16
     ),

@@ -1,8 +1,9 @@
-"""Where is 3D convolution needed? R2D, f-R2D, R3D, MCx, rMCx, R(2+1)D (Tran et al., CVPR 2018), P3D.
+"""Where is 3D convolution needed? R2D, f-R2D, R3D, MCx, rMCx, R(2+1)D, and P3D.
 
-One residual network (``ResNet3D``), whose members differ by which stages convolve over time and
-by the maker of the 3x3x3 layers. Published at 112 pixels: no pool after the stem, so that the last
-map has stride 16 as it stands. Time is halved in conv3, conv4 and conv5 where these are 3D.
+From Tran et al. (CVPR 2018) and Qiu et al. (ICCV 2017). One residual network (``ResNet3D``), whose
+members differ by which stages convolve over time and by the maker of the 3x3x3 layers. Published
+at 112 pixels: no pool after the stem, so that the last map has stride 16 as it stands. Time is
+halved in conv3, conv4 and conv5 where these are 3D.
 """
 
 from __future__ import annotations
