@@ -20,7 +20,6 @@ from avadet.convert.architectures import (
     row,
     slowfast_args,
 )
-from avadet.models.heads import HEADS
 
 _PLACES = {"res3": [0, 2], "res4": [0, 2, 4]}
 _SOURCE = ("mmaction2",)
@@ -212,7 +211,7 @@ def _detection() -> Iterator[Architecture]:
             *aliases,
             f"{dataset}_slowfast_r50_{clip}{variant}",
         )
-    for dataset in ("ava21", "ava22") if "acrn" in HEADS else ():
+    for dataset in ("ava21", "ava22"):
         yield row(
             f"slowfast_r50_8x8_acrn_{dataset}_mmaction2",
             "slowfast_r50",

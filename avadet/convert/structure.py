@@ -92,7 +92,7 @@ def visible(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def visible_head(args: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a head's arguments that shapes show."""
-    return {key: args[key] for key in ("context", "mlp_hidden", "relation") if args.get(key)}
+    return {key: args[key] for key in ("context", "mlp_hidden") if args.get(key)}
 
 
 def read_structure(shapes: Mapping[str, Shape]) -> Structure:

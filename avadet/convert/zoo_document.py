@@ -20,35 +20,36 @@ In Python: `avadet.load_model("slowfast_r101_8x8_nl_ava22")`. Without a connecti
 elsewhere and put it where the error says. Nothing in a file is ever run: see below.
 
 Numbers are the publishers' own, in per cent, by the protocol named; they were not measured again
-here. They compare only within one protocol: MMAction2 scores AVA on annotated keyframes alone, which
-is easier. The checksum is the part of the SHA-256 that the publisher puts into the file name; where
-there is none, the first download is recorded and later ones must equal it. A row without
-architecture can be fetched; its family of networks is not in avadet yet, or it is a backbone to
-start from.
+here. They compare only within one protocol: MMAction2 scores AVA on annotated keyframes alone,
+which is easier. The checksum is the part of the SHA-256 that the publisher puts into the file
+name; where there is none, the first download is recorded and later ones must equal it. A row
+without architecture can be fetched; its family of networks is not in avadet yet, or it is a
+backbone to start from.
 
 ## How a file is recognised
 
 1. The format is told by content: torch's zip and older files, pickles (Caffe2, also of Python 2),
-   safetensors. They are read by an interpreter of avadet's own that builds tensors, arrays, numbers,
-   text and containers, and knows no way to call anything; sizes, depth and the amount of data are
-   bounded.
+   safetensors. They are read by an interpreter of avadet's own that builds tensors, arrays,
+   numbers, text and containers, and knows no way to call anything; sizes, depth and the amount of
+   data are bounded.
 2. The names of the tensors tell the source, their shapes tell depth, temporal kernels, lateral
    kernel, non-local blocks and head.
-3. What shapes do not show (RoIAlign's `aligned`, alpha, frames, strides or dilation, pools, means)
-   comes from `--arch NAME`, else from the settings inside the file, else from the file's name
-   (publishers' names are known), else from there being one published network only. If several
-   remain, the error lists them and in what they differ.
-4. Every tensor must find its place and every parameter its tensor; otherwise one error lists all that
-   do not.
+3. What shapes do not show (RoIAlign's `aligned`, alpha, frames, strides or dilation, pools,
+   means) comes from `--arch NAME`, else from the settings inside the file, else from the file's
+   name (publishers' names are known), else from there being one published network only. If
+   several remain, the error lists them and in what they differ.
+4. Every tensor must find its place and every parameter its tensor; otherwise one error lists all
+   that do not.
 
-`avadet convert SRC DST.safetensors` writes avadet's own file; `--to pyslowfast` and `--to mmaction2`
-write theirs, and refuse what these cannot express.
+`avadet convert SRC DST.safetensors` writes avadet's own file; `--to pyslowfast` and `--to
+mmaction2` write theirs, and refuse what these cannot express.
 
 ## Names
 
-`{backbone}_{frames}x{stride}[_variant]_{data set}[_{source}]`: frames and stride of the Slow pathway
-as the papers write them; variants `nl` (non-local blocks), `nopool`, `context`, `tmax` (temporal max
-pool), `mlp`, `acrn`; a source is named where the network or the file differs from PySlowFast's.
+`{backbone}_{frames}x{stride}[_variant]_{data set}[_{source}]`: frames and stride of the Slow
+pathway as the papers write them; variants `nl` (non-local blocks), `nopool`, `context`, `tmax`
+(temporal max pool), `mlp`, `acrn`; a source is named where the network or the file differs from
+PySlowFast's.
 """
 
 

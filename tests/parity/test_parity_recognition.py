@@ -37,6 +37,7 @@ MMACTION2 = {
     "ava21_slowonly_r50_4x16": ("slow_r50_4x16_ava21_mmaction2", 4, 16),
     "ava21_slowonly_r50_nl_8x8": ("slow_r50_8x8_nl_ava21_mmaction2", 8, 8),
     "ava22_slowfast_r50_8x8_cosine": ("slowfast_r50_8x8_ava22_mmaction2", 32, 2),
+    "ava22_slowfast_acrn_r50_8x8": ("slowfast_r50_8x8_acrn_ava22_mmaction2", 32, 2),
     "ava22_slowfast_r50_temporal_max": ("slowfast_r50_8x8_tmax_ava22_mmaction2", 32, 2),
     "avak_slowonly_r50_context_temporal_max_nl_head": (
         "slow_r50_8x8_context_tmax_mlp_avak_mmaction2",
