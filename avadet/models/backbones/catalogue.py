@@ -38,25 +38,23 @@ for _name in NETWORKS:
     CONVNETS[f"torchvision_{_name}"] = partial(TorchvisionVideo, network=_name)
 
 # For tests and small drawn movies, as the other tiny networks.
-_TINY: dict[str, Any] = {"depth": 18, "depths": (1, 1, 1, 1), "width": 24, "stem_stride": 4}
+_TINY: dict[str, Any] = {"depth": 18, "depths": (1, 1, 1, 1), "width": 16, "stem_stride": 4}
 _TINY |= {"stem_pool": False}
 CONVNETS |= {
-    "c3d_tiny": partial(C3D, width=8, norm=True),
+    "c3d_tiny": partial(C3D, width=6, norm=True),
     "x3d_tiny": partial(X3D, depth_factor=0.5, width=16, stem_kernel_t=3),
     "i3d_inception_tiny": partial(Inception3D, kind="full", width=0.125),
     "s3d_tiny": partial(Inception3D, kind="separable", width=0.125, ceil_pools=False),
     "s3d_g_tiny": partial(Inception3D, kind="separable", gated=True, width=0.125, ceil_pools=False),
-    "r2d_tiny": partial(r2d, **_TINY, output_stride=16),
+    "r2d_tiny": partial(r2d, **_TINY, num_frames=32, output_stride=16),
     "f_r2d_tiny": partial(mixed, **_TINY, temporal=mixed_stages("f_r2d"), output_stride=16),
-    "r3d_tiny": partial(
-        mixed, **(_TINY | {"width": 20}), temporal=mixed_stages("r3d"), output_stride=16
+    "r3d_tiny": partial(mixed, **_TINY, temporal=mixed_stages("r3d"), output_stride=16),
+    "mc3_tiny": partial(
+        mixed, **(_TINY | {"width": 12}), temporal=mixed_stages("mc3"), output_stride=16
     ),
-    "mc3_tiny": partial(mixed, **_TINY, temporal=mixed_stages("mc3"), output_stride=16),
-    "rmc3_tiny": partial(
-        mixed, **(_TINY | {"width": 20}), temporal=mixed_stages("rmc3"), output_stride=16
-    ),
-    "r2plus1d_tiny": partial(r2plus1d, **(_TINY | {"width": 20}), stem="matched", output_stride=16),
+    "rmc3_tiny": partial(mixed, **_TINY, temporal=mixed_stages("rmc3"), output_stride=16),
+    "r2plus1d_tiny": partial(r2plus1d, **_TINY, stem="matched", output_stride=16),
     "p3d_tiny": partial(
-        p3d, depths=(1, 1, 1, 1), width=24, expansion=2, stem_pool=False, output_stride=16
+        p3d, depths=(1, 1, 1, 1), width=16, expansion=2, stem_pool=False, output_stride=16
     ),
 }
