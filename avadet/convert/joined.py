@@ -30,7 +30,7 @@ class JoinedTable(Table):
     whole: tuple[str, ...] = ()
 
     def read(self, state: Mapping[str, Tensor]) -> Renamed:
-        """As ``Table.read``, parts joined; an incomplete set of parts is left to be complained of."""
+        """As ``Table.read``, parts joined; an incomplete set is left to be complained of."""
         joined = dict(state)
         for parts, whole in zip(self.parts, self.whole, strict=True):
             first = next(part for part in parts if part is not None)
