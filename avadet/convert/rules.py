@@ -106,6 +106,8 @@ def _translate(
     match = pattern.fullmatch(name)
     if match is None:
         return None
+    if any(slot[1] not in pattern.groupindex for slot in _FIELD.finditer(target)):
+        return None  # the other name holds a number that this one does not: it reads one way only
     shifts = _shifts(source)
 
     def fill(slot: re.Match[str]) -> str:

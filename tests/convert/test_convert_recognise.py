@@ -268,7 +268,7 @@ def test_names_and_aliases_of_architectures() -> None:
     for name, each in table.items():
         assert name == each.name == each.description.name
         assert architectures.get(name) is each
-        assert each.description.num_classes in (80, 157, 400, 700, 710, 1000)
+        assert each.sources
     assert architectures.get("SLOWFAST_64x2_R101_50_50").name == "slowfast_r101_16x8_nl_ava22"
     with pytest.raises(UserError, match="the name of several"):
         architectures.get("SLOW_8x8_R50")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -119,10 +121,19 @@ def test_long_listings_are_folded_without_losing_a_name() -> None:
     assert "(40 tensors)" in text
 
 
-def test_every_layout_has_rules_that_read_back() -> None:
+def test_rules_of_layouts_read_back_what_they_write() -> None:
+    """A made-up name of every rule, ours to theirs to ours."""
     for layout in LAYOUTS:
         for rule in layout.table.rules:
-            theirs = rule.theirs.replace("+1", "").replace("{", "").replace("}", "")
-            del theirs
-            assert rule.read("no such tensor") is None
-            assert rule.write("no such tensor") is None
+            if type(rule) is not Rule:
+                continue
+            name = re.sub(
+                r"\{(\w+)[^}]*\}",
+                lambda slot, rule=rule: next(iter(rule.choices.get(slot[1], {}).values()), "4"),
+                rule.ours,
+            )
+            theirs = rule.write(name)
+            if "{last}" in rule.theirs:
+                continue  # reads only, see caffe2.py
+            assert theirs is not None, (layout.source, rule)
+            assert rule.read(theirs) == name, (layout.source, rule)
