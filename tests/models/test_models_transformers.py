@@ -127,16 +127,18 @@ def test_output_strides_of_mvit(output_stride: int) -> None:
         strides = [block.attn.pool_k.stride[1] for block in backbone.blocks]
         last = [1, 1] if output_stride == 32 else [2, 2]
         assert strides == [8, 4, 4] + [2] * 11 + last
+        # Weights fit at either stride.
+        with torch.device("meta"):
+            usual = MViT(version=version).state_dict()
+        shapes = {key: value.shape for key, value in backbone.state_dict().items()}
+        assert shapes == {key: value.shape for key, value in usual.items()}
     with pytest.raises(ValueError, match="16 or 32"):
         MViT(output_stride=8)
 
 
 def test_relative_positions_by_a_second_implementation() -> None:
     """Bias of query i and key j: the query times the sum of three embeddings of distances."""
-    grid = (2, 6, 6)
-    attention = PooledAttention(
-        8, 8, 2, stride_q=2, stride_kv=3, pool_query=True, relative=grid, residual=True
-    )
+    attention = PooledAttention(8, 8, 2, stride_q=2, stride_kv=3, relative=(2, 3, 3))
     grid_q, grid_k = (2, 3, 3), (2, 2, 2)
     q = torch.randn(1, 2, 1 + 18, 4)
     bias = attention._positions(q, grid_q, grid_k)

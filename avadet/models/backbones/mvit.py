@@ -149,11 +149,15 @@ class MViT(nn.Module):
             self.position_class = nn.Parameter(torch.zeros(1, 1, width))
         self.blocks = nn.ModuleList()
         channels, heads, stride = width, 1, _PATCH_STRIDE[1]
-        grid = self.grid
+        # Tables of relative positions keep the sizes of stride 32, so that weights fit either way.
+        published_kv = stride_kv
         for block, rate in enumerate(drop_path_rates(drop_path, depth)):
             starts, next_starts = block in stages, block + 1 in stages
             if starts:
                 heads *= 2
+                published_kv = max(published_kv // 2, 1)
+            places = -(-side // min(2 if starts else 1, published_kv))
+            side = -(-side // 2) if starts else side
             step = 2 if starts and stride < output_stride else 1
             stride *= step
             stride_kv = max(stride_kv // step, 1)
@@ -166,8 +170,8 @@ class MViT(nn.Module):
                 heads,
                 stride_q=step,
                 stride_kv=stride_kv,
-                pool_query=version == 2,
-                relative=grid if version == 2 else None,
+                pool_query=starts or version == 2,
+                relative=(self.grid[0], places, places) if version == 2 else None,
                 residual=version == 2,
                 pool_norm_eps=pool_norm_eps,
             )
@@ -182,7 +186,6 @@ class MViT(nn.Module):
                     drop_path=rate,
                 )
             )
-            grid = (grid[0], -(-grid[1] // step), -(-grid[2] // step))
             channels = after
         self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
         self.out_channels = (channels,)

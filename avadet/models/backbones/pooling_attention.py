@@ -60,8 +60,8 @@ class PooledAttention(nn.Module):
         stride_q: spatial stride of the queries.
         stride_kv: spatial stride of keys and values.
         pool_query: pools queries also at stride 1 (v2); otherwise only where the stride asks.
-        relative: grid of this block's input at the training size, for the tables of relative
-            positions; None for none.
+        relative: how many places along each axis the tables of relative positions are made for
+            (the larger of the queries' grid and the keys' grid); None for none.
         residual: adds the pooled queries to the result (v2).
         pool_norm_eps: of the norms after the pools.
 
@@ -100,13 +100,10 @@ class PooledAttention(nn.Module):
         self.pool_v, self.norm_v = pool(stride_kv), nn.LayerNorm(width, eps=pool_norm_eps)
         self.relative = relative is not None
         if relative is not None:
-            t, *sides = relative
-            self.rel_pos_t = nn.Parameter(torch.zeros(2 * t - 1, width))
-            for axis, side in zip("hw", sides, strict=True):
-                length = 2 * max(-(-side // stride_q), -(-side // stride_kv)) - 1
-                self.register_parameter(f"rel_pos_{axis}", nn.Parameter(torch.zeros(length, width)))
-            for axis in "thw":
-                nn.init.trunc_normal_(getattr(self, f"rel_pos_{axis}"), std=0.02)
+            for axis, places in zip("thw", relative, strict=True):
+                table = nn.Parameter(torch.zeros(2 * places - 1, width))
+                nn.init.trunc_normal_(table, std=0.02)
+                self.register_parameter(f"rel_pos_{axis}", table)
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         b, n, _ = x.shape
