@@ -63,6 +63,7 @@ def server() -> Iterator[str]:
     _Handler.requests.clear()
     _Handler.body = CONTENT
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    httpd.handle_error = lambda *_: None  # clients that hang up are part of the test
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}"
