@@ -34,9 +34,7 @@ def run(args: argparse.Namespace) -> int:
             f"{name:<42} {row['task']:<15} {row['classes']:>7} {row['params'] / 1e6:>9.2f} "
             f"{row['macs'] / 1e9:>8.2f}  {frames}x{side}x{side}"
         )
-    print(
-        "\nGFLOPs counts one multiply-add as one, per clip, as the papers do, of the backbone."
-    )
+    print("\nGFLOPs counts one multiply-add as one, per clip, as the papers do, of the backbone.")
     if args.json:
         write_json(args.json, rows)
     return 0
