@@ -11,6 +11,8 @@ BENCHES = {
     "evaluation": "AVA frame-mAP at full scale: parse, match and AP times, peak memory",
     "mini-ava": "Slow-only, Fast-only, SlowFast and CSN on one Mini-AVA, several seeds",
     "persons": "the native person detector beside the detectron2 library",
+    "boxes": "action frame-mAP with true boxes and detected ones at several score cuts",
+    "person-views": "person AP of mirror images, sizes and smoothing on crowded movies",
     "demo": "the stages of the demo, overlapped and one after another",
 }
 

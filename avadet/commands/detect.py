@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detector.add_argument(
         "--scales", type=int, nargs="+", default=[], help="average over these short sides"
     )
+    detector.add_argument(
+        "--smooth",
+        action="store_true",
+        help="steady and rescore boxes by those of neighbouring keyframes; for rates of 2 and more",
+    )
     detector.add_argument("--nms", type=float, help="IoU of suppression (default: the weights')")
     detector.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     detector.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
@@ -81,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     result = files.read(args.proposals) if args.proposals else _detect(args, out)
     if result is None:
         return 0
+    if args.smooth:
+        from avadet.persons.smoothing import smooth
+
+        result = smooth(result)
     if truth is not None:
         assigned = files.assign_labels(result, truth, args.iou)
         rows = files.write_csv(out, result, assigned)
