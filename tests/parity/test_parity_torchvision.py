@@ -1,4 +1,4 @@
-"""torchvision's own video networks beside ours, from a file of random weights under a plain name."""
+"""torchvision's own video networks beside ours, from a file of random weights."""
 
 from __future__ import annotations
 
