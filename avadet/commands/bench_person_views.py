@@ -98,7 +98,7 @@ def measure(
     """
     from avadet.persons.smoothing import smooth
 
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         "one look": {},
         "+ mirror image": {"flip": True},
         f"+ short sides {', '.join(map(str, scales))}": {"scales": scales},

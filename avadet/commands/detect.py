@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detector.add_argument(
         "--smooth",
         action="store_true",
-        help="steady and rescore boxes by those of neighbouring keyframes; for rates of 2 and more",
+        help="steady and rescore boxes by those of neighbouring keyframes (docs/benchmarks.md)",
     )
     detector.add_argument("--nms", type=float, help="IoU of suppression (default: the weights')")
     detector.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")

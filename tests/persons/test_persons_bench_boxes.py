@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from persons_drawn import CountingDetector, write_movie
 
+from avadet.cli import main
 from avadet.commands import bench_boxes, bench_person_views
 from avadet.errors import UserError
 from avadet.persons.base import PersonBoxes
@@ -111,6 +112,15 @@ def test_movies_and_gaps_are_kept_apart() -> None:
     assert result.scores[keys[1]].tolist() == pytest.approx([0.2])
     joined = smooth(given, max_gap=10)
     assert joined.scores[keys[1]].tolist() == pytest.approx([0.9])
+
+
+def test_the_command_smooths_boxes_that_are_there(tmp_path: Path) -> None:
+    rows = [(1, 0.9), (2, 0.2), (3, 0.7)]
+    given, out = tmp_path / "given.csv", tmp_path / "out.csv"
+    given.write_text("".join(f"a,{second:04d},0.1,0.1,0.3,0.5,,{s}\n" for second, s in rows))
+    assert main(["detect", "--proposals", str(given), "--smooth", "--out", str(out)]) == 0
+    scores = [float(line.rsplit(",", 1)[1]) for line in out.read_text().splitlines()]
+    assert scores == pytest.approx([0.9, 0.8, 0.7])
 
 
 def test_each_way_of_looking_is_measured(tmp_path: Path) -> None:
