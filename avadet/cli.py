@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -64,4 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"avadet {verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        # The reader of the printed lines (`| head`) has seen enough; nothing is left to be flushed.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0

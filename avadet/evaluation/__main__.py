@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,8 +52,8 @@ def _run_ava(args: argparse.Namespace) -> int:
     result = frame_map(
         args.groundtruth, args.detections, args.labelmap, args.excluded, args.protocol
     )
-    print_frame_map(result)
     _save(args, result.to_json())
+    print_frame_map(result)
     if args.timings:
         print("timings " + json.dumps(result.seconds))
     return 0
@@ -91,11 +92,11 @@ def _run_persons(args: argparse.Namespace) -> int:
     from avadet.evaluation.persons import person_ap_files
 
     result = person_ap_files(args.groundtruth, args.detections, args.excluded)
+    _save(args, result.to_json())
     print(
         f"person AP {percent(result.AP)}, AP50 {percent(result.AP50)}, AP75 {percent(result.AP75)}"
     )
     print(f"{result.num_gt} persons, {result.num_det} boxes on {result.num_frames} keyframes")
-    _save(args, result.to_json())
     return 0
 
 
@@ -117,8 +118,8 @@ def _run_charades(args: argparse.Namespace) -> int:
     else:
         scores: Any = charades.read_scores(args.scores)
         result = charades.classification_map(truth, scores, args.protocol)
-    print(f"charades, {result.protocol}: mAP {percent(result.mAP)}, WAP {percent(result.WAP)}")
     _save(args, result.to_json())
+    print(f"charades, {result.protocol}: mAP {percent(result.mAP)}, WAP {percent(result.WAP)}")
     return 0
 
 
@@ -132,9 +133,9 @@ def _run_topk(args: argparse.Namespace) -> int:
     from avadet.evaluation.topk import topk_file
 
     result = topk_file(args.scores, method=args.views)
+    _save(args, result.to_json())
     text = ", ".join(f"top-{k} {percent(value)}" for k, value in result.accuracy.items())
     print(f"{text} on {result.num_videos} videos with up to {result.num_views} views")
-    _save(args, result.to_json())
     return 0
 
 
@@ -152,10 +153,10 @@ def _run_tubes(args: argparse.Namespace) -> int:
 
     truth, found = read_tubes(args.groundtruth), read_tubes(args.detections)
     result = video_map(truth, found, convention=args.convention)
+    _save(args, result.to_json())
     for threshold, value in result.mAP.items():
         print(f"video-mAP at {threshold}, {result.convention}: {percent(value)}")
     print(f"video-mAP at 0.5:0.95, {result.convention}: {percent(result.mAP_coco)}")
-    _save(args, result.to_json())
     return 0
 
 
@@ -179,6 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of the printed lines has seen enough; results in files are written before.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  nothing is left to be flushed
+        return 0
 
 
 if __name__ == "__main__":
