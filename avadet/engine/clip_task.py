@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from avadet.data.kinetics import ClassificationBatch
-from avadet.engine import distributed
-from avadet.engine.infer import checked
 from avadet.engine.task import Task
-from avadet.models.heads import activate
+from avadet.engine.view_scores import ViewScores, score_views
 from avadet.models.preprocess import Preprocessing, normalize
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -74,33 +69,20 @@ class ClipTask(Task):
     def describe(self, batch: ClassificationBatch) -> list[str]:
         return [f"{name} (view {view})" for name, view in zip(batch.names, batch.views)]
 
-    @torch.no_grad()
     def score(self, model: nn.Module) -> ClipScores:
         """Scores of the whole test set, the same on every process.
 
         Raises:
             UserError: a score is not finite.
         """
-        model.eval()
-        device = next(model.parameters()).device
-        rows: list[tuple[str, int, int]] = []
-        parts: list[Tensor] = []
-        shown = tqdm(
-            self._eval_batches or (),
-            desc="scoring",
-            unit="batch",
-            disable=None if distributed.is_main() else True,
-            leave=False,
+        return _average(
+            score_views(
+                model,
+                self._eval_batches or (),
+                preprocessing=self._preprocessing,
+                activation=self._activation,
+            )
         )
-        for batch in shown:
-            video = normalize(batch.video.to(device, non_blocking=True), self._preprocessing)
-            if hasattr(model, "probabilities"):
-                scores = model.probabilities(video, self._activation)
-            else:
-                scores = activate(model(video), self._activation)
-            parts.append(checked(scores.cpu(), self.describe(batch)))
-            rows += list(zip(batch.names, batch.views, batch.labels.tolist()))
-        return _gather(rows, torch.cat(parts) if parts else torch.zeros(0, 0))
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         if self._eval_batches is None:
@@ -108,31 +90,14 @@ class ClipTask(Task):
         return top_accuracy(self.score(model))
 
 
-def _gather(rows: list[tuple[str, int, int]], scores: Tensor) -> ClipScores:
-    text = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
-    # A view that two processes saw, to even out their number, counts once; the order of summation
-    # is that of the views, whoever saw them.
-    views: dict[tuple[str, int], tuple[int, np.ndarray]] = {}
-    for part in distributed.gather_tensors({"rows": text, "scores": scores.float()}):
-        for (name, view, label), row in zip(
-            json.loads(part["rows"].numpy().tobytes()), part["scores"].numpy()
-        ):
-            views.setdefault((name, view), (label, row))
-    names: list[str] = []
-    labels: list[int] = []
-    sums: list[np.ndarray] = []
-    counts: list[int] = []
-    for (name, _), (label, row) in sorted(views.items(), key=lambda item: item[0]):
-        if not names or names[-1] != name:
-            names.append(name)
-            labels.append(label)
-            sums.append(np.zeros(len(row), np.float64))
-            counts.append(0)
-        sums[-1] += row
-        counts[-1] += 1
-    number = np.asarray(counts, np.int64)
-    total = np.stack(sums) if sums else np.zeros((0, 0))
-    return ClipScores(names, np.asarray(labels, np.int64), total / number[:, None], number)
+def _average(views: ViewScores) -> ClipScores:
+    """The mean over each clip's views, added in their order."""
+    parts = list(views.clips())
+    scores = [views.scores[rows].astype(np.float64).sum(0) for _, rows in parts]
+    number = np.asarray([rows.stop - rows.start for _, rows in parts], np.int64)
+    total = np.stack(scores) if scores else np.zeros((0, 0))
+    labels = np.asarray([views.labels[rows.start] for _, rows in parts], np.int64)
+    return ClipScores([name for name, _ in parts], labels, total / number[:, None], number)
 
 
 def top_accuracy(results: ClipScores) -> dict[str, float]:
