@@ -165,7 +165,7 @@ def _clip_by_clip(
 ) -> dict[str, Any]:
     """The straightforward program: for every keyframe seek, detect, seek, score; then draw."""
     from avadet.pipeline import Labels, Moment, StageClock, Stretch, keyframe_seconds, render
-    from avadet.pipeline.analyse import make_sample
+    from avadet.pipeline.ring import make_sample
     from avadet.structures import Keyframe
     from avadet.tracking import Timeline, Tracker
     from avadet.video.reader import open_video

@@ -16,13 +16,14 @@ from avadet import __version__
 from avadet.data.ava_csv import write_detections_csv, write_proposals_csv
 from avadet.errors import UserError
 from avadet.pipeline.actions import ActionScorer
-from avadet.pipeline.analyse import Reader, analyse, keyframe_seconds
+from avadet.pipeline.analyse import analyse, keyframe_seconds
 from avadet.pipeline.background import Behind
 from avadet.pipeline.clock import StageClock
 from avadet.pipeline.cuts import ShotCuts
 from avadet.pipeline.people import GivenPeople, PeopleFinder
 from avadet.pipeline.render import Labels, Moment, Stretch, render
 from avadet.pipeline.results import write_results
+from avadet.pipeline.ring import Reader
 from avadet.tracking import Timeline, Tracker
 from avadet.visualize import Painter
 

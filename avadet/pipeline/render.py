@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from avadet import boxes as box_math
-from avadet.pipeline.analyse import Reader
 from avadet.pipeline.background import Ahead
 from avadet.pipeline.clock import StageClock
+from avadet.pipeline.ring import Reader
 from avadet.structures import Detections
 from avadet.tracking import Timeline, TrackedBox
 from avadet.video.sampling import GRID_FPS

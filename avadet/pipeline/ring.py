@@ -1,0 +1,167 @@
+"""The frames of a movie in its own order, decoded once, for clips that overlap.
+
+Clips of neighbouring keyframes share most of their frames, so frames are decoded once, in order,
+into a ring that holds the current clip's stretch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from avadet.data.transforms import ClipTransform
+from avadet.models.preprocess import Preprocessing
+from avadet.pipeline.background import Ahead
+from avadet.pipeline.cuts import ShotCuts
+from avadet.structures import Clip, Keyframe, Sample
+from avadet.video.sampling import GRID_FPS, clip_seconds, grid_index, grid_indices
+
+# Small enough that a cut moves histograms by much, and nothing else of the picture is needed.
+_CUT_SHORT_SIDE = 64
+_CUT_STRIDE = 3
+# A cut just before a keyframe is certain only some frames after it.
+_CUT_LOOK_AHEAD = 2 * _CUT_STRIDE
+FRAMES_AHEAD = 32
+
+
+class Reader(Protocol):
+    """What this room needs of ``VideoReader``."""
+
+    width: int
+    height: int
+    fps: float
+    duration: float
+
+    def stream(
+        self,
+        seconds_sorted: Sequence[float],
+        *,
+        short_side: int | None = None,
+        size: tuple[int, int] | None = None,
+        fps: float = GRID_FPS,
+    ) -> Iterator[tuple[float, np.ndarray]]: ...
+
+
+class FrameRing:
+    """The stretch of frames that the current clip needs.
+
+    Args:
+        reader: an open movie.
+        keyframes: in order.
+        shape: how clips are cut; None for no clips, only the frames that ``cuts`` wants.
+        cuts: is shown all frames that pass.
+        movie_start: second of the source movie at which the file's first frame lies.
+
+    Attributes:
+        stream: (second, frame) of every frame that some clip needs, once, in order.
+        passing: where those frames are taken from.
+    """
+
+    passing: Iterator[tuple[float, np.ndarray]]
+
+    def __init__(
+        self,
+        reader: Reader,
+        keyframes: Sequence[Keyframe],
+        shape: Preprocessing | None,
+        cuts: ShotCuts | None = None,
+        movie_start: float = 0.0,
+    ) -> None:
+        self._cuts = cuts
+        self._start = movie_start
+        self._frames: dict[int, np.ndarray] = {}
+        self._newest = -np.inf
+        self._shape = shape
+        self._fps = self._shape.fps if self._shape else GRID_FPS
+        needed: set[int] = set()
+        if self._shape is not None:
+            for keyframe in keyframes:
+                needed.update(self._indices(keyframe).tolist())
+        if cuts is not None:
+            # Between clips that do not touch, cuts would go unseen.
+            first, last = self._index(keyframes[0]), self._index(keyframes[-1])
+            needed.update(range(first, last + _CUT_LOOK_AHEAD + 1, _CUT_STRIDE))
+        side = self._shape.test_short_side if self._shape else _CUT_SHORT_SIDE
+        seconds = [index / self._fps for index in sorted(needed)]
+        self.stream = (
+            reader.stream(seconds, short_side=side, fps=self._fps) if seconds else iter(())
+        )
+
+    def _index(self, keyframe: Keyframe) -> int:
+        return grid_index(keyframe.second - self._start, self._fps)
+
+    def _indices(self, keyframe: Keyframe) -> np.ndarray:
+        shape = self._shape
+        assert shape is not None
+        times = clip_seconds(keyframe.second, shape.num_frames, shape.frame_stride, shape.fps)
+        return grid_indices(times - self._start, self._fps)
+
+    def clip(self, keyframe: Keyframe, *, wanted: bool) -> Clip | None:
+        """Moves on to a keyframe; its clip where one is wanted."""
+        if self._shape is None:
+            self._advance(self._index(keyframe) + _CUT_LOOK_AHEAD)
+            self._frames.clear()
+            return None
+        indices = self._indices(keyframe)
+        for old in [index for index in self._frames if index < indices[0]]:
+            del self._frames[old]
+        self._advance(int(indices[-1]), keep_from=int(indices[0]))
+        if not wanted:
+            return None
+        frames = np.stack([self._frames[index] for index in indices.tolist()])
+        return Clip(frames, indices / self._fps + self._start)
+
+    def _advance(self, until: int, keep_from: int = 0) -> None:
+        while self._newest < until:
+            second, frame = next(self.passing, (np.inf, None))
+            if frame is None:
+                return
+            self._newest = grid_index(second, self._fps)
+            if self._newest >= keep_from:
+                self._frames[self._newest] = frame
+            if self._cuts is not None:
+                self._cuts.see(second + self._start, frame)
+
+
+def clips_in_order(
+    reader: Reader,
+    keyframes: Sequence[Keyframe],
+    shape: Preprocessing,
+    *,
+    movie_start: float = 0.0,
+    ahead: bool = True,
+) -> Iterator[Clip]:
+    """The clip around each keyframe, in order, every frame decoded once.
+
+    Args:
+        reader: an open movie.
+        keyframes: of this movie, seconds increasing.
+        shape: how clips are cut.
+        movie_start: second of the source movie at which the file's first frame lies.
+        ahead: decode in a thread of its own.
+    """
+    ring = FrameRing(reader, keyframes, shape, movie_start=movie_start)
+    with Ahead(ring.stream, FRAMES_AHEAD * ahead, "clips") as passing:
+        ring.passing = iter(passing)
+        for keyframe in keyframes:
+            clip = ring.clip(keyframe, wanted=True)
+            assert clip is not None
+            yield clip
+
+
+def make_sample(
+    keyframe: Keyframe, clip: Clip, boxes_norm: np.ndarray, scores: np.ndarray
+) -> Sample:
+    """What the data set makes of a clip at test time: whole frames, boxes in their pixels."""
+    transform = ClipTransform()  # the reader has scaled already
+    return Sample(
+        keyframe=keyframe,
+        video=transform.frames(clip.frames),
+        boxes_px=torch.from_numpy(transform.boxes_px(boxes_norm, *clip.size)),
+        boxes_norm=torch.from_numpy(np.ascontiguousarray(boxes_norm)),
+        labels=None,
+        box_scores=torch.from_numpy(np.ascontiguousarray(scores)),
+    )
