@@ -1,11 +1,16 @@
-"""``avadet prepare``: draw the Mini-AVA and Mini-Kinetics data sets."""
+"""``avadet prepare``: draw the Mini-AVA and Mini-Kinetics data sets; make proxies of movies."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "make data sets: mini-ava (drawn movies in AVA's formats), mini-kinetics (drawn clips)"
+from avadet.commands import prepare_proxy
+
+HELP = (
+    "make data sets: mini-ava (drawn movies in AVA's formats), mini-kinetics (drawn clips), "
+    "proxy (small copies of movies that decode fast)"
+)
 
 _PRESETS = ("tiny", "small", "bench", "large")
 
@@ -99,10 +104,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ava.add_argument("--shot-acts", type=int, help="most actions in a row between two cuts")
     kinetics = kinds.add_parser("mini-kinetics", help="drawn clips of one person and one action")
     _add_common(kinetics, "clips per class")
+    prepare_proxy.add_arguments(kinds.add_parser("proxy", help=prepare_proxy.HELP))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws the data set and says what came out."""
+    """Makes the data set and says what came out."""
+    if args.dataset == "proxy":
+        return prepare_proxy.run(args)
     from avadet.synthetic import mini_ava, mini_kinetics
     from avadet.synthetic.contact_sheet import save_contact_sheet
     from avadet.synthetic.settings import MINI_AVA_PRESETS, MINI_KINETICS_PRESETS, choose

@@ -108,6 +108,10 @@ class MovieFolder:
             if known is None or place < rank[os.path.splitext(known)[1].lower()]:
                 self._files[stem] = name
 
+    def files(self) -> list[Path]:
+        """The file of every movie, by name."""
+        return [self.folder / self._files[video] for video in sorted(self._files)]
+
     def open(self, video: str) -> VideoReader:
         """A reader for ``video``.
 

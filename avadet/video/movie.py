@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from avadet.errors import UserError
+from avadet.video.proxy_note import ProxyNote
 from avadet.video.sampling import SAME_TIME
 
 # libavformat's AVFMT_TS_DISCONT: formats such as MPEG-TS whose clock may jump.
@@ -38,6 +39,9 @@ class Movie:
         has_display_times: whether packets say when they are shown (AVI does not).
         start: time of the first frame by the header.
         same: times no further apart than this are one, in seconds.
+        note: where the file is a proxy, what it says of its original; clock and size are taken
+            from it.
+        decoded: frames that came out of the decoder since the file was opened first.
 
     Raises:
         UserError: no such file, not a movie, or a movie without a picture.
@@ -46,10 +50,11 @@ class Movie:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = 0
+        self.decoded = 0
         self._pristine = True
         self._zero = 0.0
         self._open()
-        self._zero = self._find_zero()
+        self._zero = -self.note.start if self.note else self._find_zero()
         self.start = max(self.time(self.stream.start_time or 0), 0.0)
 
     def _open(self) -> None:
@@ -72,6 +77,9 @@ class Movie:
         # Where times are rounded to ticks (Matroska: 1 ms), two frames are as near to a moment
         # when their distances differ by no more than the rounding.
         self.same = SAME_TIME + (self._tick if self._tick < 1.1e-3 else 0.0)
+        self.note = ProxyNote.find(self.container.metadata)
+        if self.note is not None:
+            self.same = self.note.same
         self.has_display_times = _NO_DISPLAY_TIMES.isdisjoint(self.container.format.name.split(","))
         self._pristine = True
 
@@ -118,14 +126,23 @@ class Movie:
     def decode(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
         """The frames that the packet releases; none where it is damaged (counted)."""
         try:
-            return packet.decode()
+            frames = packet.decode()
         except (av.FFmpegError, OSError, ValueError):
             self.damage += 1
             return []
+        self.decoded += len(frames)
+        return frames
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) that count instead of the frames' own; None but for proxies."""
+        return (self.note.height, self.note.width) if self.note else None
 
     @property
     def fps(self) -> float:
         """Frames per second by the header; 30 where it says nothing."""
+        if self.note is not None:
+            return self.note.fps
         for rate in (self.stream.average_rate, self.stream.guessed_rate):
             if rate:
                 return float(rate)
@@ -174,6 +191,8 @@ class Movie:
 
         Headers may claim more than the file holds (a recording or a download cut short).
         """
+        if self.note is not None:
+            return self.note.end
         claims = [0.0]
         if self.stream.duration:
             claims.append(self.start + self.stream.duration * self._tick)

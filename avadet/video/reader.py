@@ -50,6 +50,7 @@ class VideoReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.num_warnings = 0
+        self._decoded = 0
         self._movie: Movie | None = None
         self._size: tuple[int, int] | None = None
         self._duration: float | None = None
@@ -66,8 +67,16 @@ class VideoReader:
     def close(self) -> None:
         """Closes the file; the reader opens it again when used again."""
         if self._movie is not None:
-            self._movie.close()
+            self._leave(self._movie)
             self._movie = None
+
+    @property
+    def frames_decoded(self) -> int:
+        """Frames that came out of the decoder so far, wanted or only passed on the way.
+
+        Those of a ``stream`` count once it has ended.
+        """
+        return self._decoded + (self._movie.decoded if self._movie is not None else 0)
 
     @property
     def height(self) -> int:
@@ -124,8 +133,8 @@ class VideoReader:
         """
         indices = clamp_to_window(grid_indices(_checked(seconds), fps), window, fps)
         unique, places = np.unique(indices, return_inverse=True)
-        scaler = FrameScaler(short_side, size)
         movie = self._open()
+        scaler = FrameScaler(short_side, size, movie.shape)
         times, pictures = self._read_grid(movie, unique / fps, scaler)
         return Clip(
             frames=np.stack([pictures[times[place]] for place in places]),
@@ -157,8 +166,8 @@ class VideoReader:
         if np.any(np.diff(_checked(asked)) < 0):
             raise ValueError("stream() needs times in increasing order; read() takes any")
         wanted = grid_indices(asked, fps) / fps
-        scaler = FrameScaler(short_side, size)
         movie = Movie(self.path)
+        scaler = FrameScaler(short_side, size, movie.shape)
         shown: tuple[float, np.ndarray] | None = None
         try:
             for place, time, frame, exact in choose_frames(movie, wanted):
@@ -175,12 +184,16 @@ class VideoReader:
             if shown is None:
                 raise self._nothing_decodable()
         finally:
-            movie.close()
+            self._leave(movie)
 
     def _open(self) -> Movie:
         if self._movie is None:
             self._movie = Movie(self.path)
         return self._movie
+
+    def _leave(self, movie: Movie) -> None:
+        self._decoded += movie.decoded
+        movie.close()
 
     def _display_size(self) -> tuple[int, int]:
         if self._size is None:
@@ -188,7 +201,7 @@ class VideoReader:
             movie = self._open()
             movie.rewind()
             for _, frame in FrameDecoder(movie, trusting=True):
-                self._size = display_size(frame)
+                self._size = movie.shape or display_size(frame)
                 break
             else:
                 raise self._nothing_decodable()

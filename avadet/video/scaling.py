@@ -12,7 +12,7 @@ from av.video.reformatter import VideoReformatter
 # libswscale's SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT. Without the latter two,
 # frames that keep their size take a short cut that is up to two grey levels darker than scaled
 # ones; scaling itself costs the same either way.
-_SCALING = 0x2 | 0x40000 | 0x2000
+SCALING = 0x2 | 0x40000 | 0x2000
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -61,11 +61,18 @@ class FrameScaler:
     Args:
         short_side: scales the short side to this, keeping the shape.
         size: (height, width) to scale to. Neither: the size of the first frame.
+        shape: (height, width) that counts as the frames' own, where they are a smaller copy.
     """
 
-    def __init__(self, short_side: int | None = None, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        short_side: int | None = None,
+        size: tuple[int, int] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> None:
         self._short_side = short_side
         self._wanted = size
+        self._shape = shape
         self._size: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
         self._arguments: dict[str, Any] = {"threads": 1}
@@ -76,7 +83,8 @@ class FrameScaler:
         All frames come out in the size of the first, also where the movie changes its size.
         """
         if self._size is None:
-            self._size = output_size(*display_size(frame), self._short_side, self._wanted)
+            shape = self._shape or display_size(frame)
+            self._size = output_size(*shape, self._short_side, self._wanted)
         turns = quarter_turns(frame)
         height, width = self._size[::-1] if turns % 2 else self._size
         picture = self._convert(frame, height, width).to_ndarray()
@@ -89,7 +97,7 @@ class FrameScaler:
                 width=width,
                 height=height,
                 format="rgb24",
-                interpolation=_SCALING,
+                interpolation=SCALING,
                 **self._arguments,
             )
         except TypeError:
