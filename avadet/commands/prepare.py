@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from avadet.commands import prepare_proxy
+from avadet.commands import prepare_annotations, prepare_proxy
 
 HELP = (
     "make data sets: mini-ava (drawn movies in AVA's formats), mini-kinetics (drawn clips), "
-    "proxy (small copies of movies that decode fast)"
+    "proxy (small copies of movies that decode fast), annotations (from COCO, CVAT, VIA)"
 )
+
+OTHERS = {"proxy": prepare_proxy, "annotations": prepare_annotations}
 
 _PRESETS = ("tiny", "small", "bench", "large")
 
@@ -104,13 +106,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ava.add_argument("--shot-acts", type=int, help="most actions in a row between two cuts")
     kinetics = kinds.add_parser("mini-kinetics", help="drawn clips of one person and one action")
     _add_common(kinetics, "clips per class")
-    prepare_proxy.add_arguments(kinds.add_parser("proxy", help=prepare_proxy.HELP))
+    for name, module in OTHERS.items():
+        module.add_arguments(kinds.add_parser(name, help=module.HELP))
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes the data set and says what came out."""
-    if args.dataset == "proxy":
-        return prepare_proxy.run(args)
+    if args.dataset in OTHERS:
+        return OTHERS[args.dataset].run(args)
     from avadet.synthetic import mini_ava, mini_kinetics
     from avadet.synthetic.contact_sheet import save_contact_sheet
     from avadet.synthetic.settings import MINI_AVA_PRESETS, MINI_KINETICS_PRESETS, choose

@@ -130,7 +130,7 @@ def frame_of(file: str, where: str) -> tuple[str, int]:
 def write_ava(
     rows: Iterable[ActionBox], out: str | os.PathLike[str], val: Sequence[str] = ()
 ) -> LabelMap:
-    """Writes AVA's formats: ``classes.pbtxt``, ``train.csv``, and ``val.csv`` of the movies ``val``.
+    """Writes AVA's formats: ``classes.pbtxt``, ``train.csv``; ``val.csv`` of the movies ``val``.
 
     Classes are numbered in the order of their names, so that the same annotations always give
     the same network.
@@ -139,7 +139,8 @@ def write_ava(
         the classes.
 
     Raises:
-        UserError: no boxes, no actions, or ``val`` names a movie that has no boxes.
+        UserError: no actions, a name that the formats cannot hold, or ``val`` names a movie
+            that has no boxes or leaves none.
     """
     rows = sorted(rows, key=lambda row: (row.video, row.second, row.person, row.box_norm))
     videos = {row.video for row in rows}
@@ -149,6 +150,12 @@ def write_ava(
     names = sorted({action for row in rows for action in row.actions})
     if not names:
         raise UserError("the annotations hold no actions; nothing to learn from")
+    for name in sorted(videos) + names:
+        if re.search(r'[,"\r\n{}]', name):
+            raise UserError(
+                f"{name!r}: the names of movies and actions cannot hold commas, quotes, braces or "
+                "line ends; rename it"
+            )
     classes = LabelMap(tuple(range(1, len(names) + 1)), tuple(names))
     lines: dict[str, list[str]] = {"train": [], "val": []}
     for row in rows:

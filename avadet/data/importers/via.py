@@ -62,8 +62,7 @@ def _actions(attributes: dict[str, Any], said: dict[str, Any], where: str) -> tu
         options = attribute["options"]
         unknown = [part for part in parts if part not in options]
         if unknown:
-            raise UserError(
-                f"{where}: attribute {attribute.get('aname', number)!r} has no option {unknown[0]!r}"
-            )
+            name = attribute.get("aname", number)
+            raise UserError(f"{where}: attribute {name!r} has no option {unknown[0]!r}")
         found += [str(options[part]).strip() for part in parts]
     return tuple(dict.fromkeys(found))
