@@ -1,7 +1,7 @@
 """Where configuration meets constructors, and the door to models by name."""
 
 from avadet.build.components import build_loss, check_component, validate
-from avadet.build.data import build_ava, build_clips
+from avadet.build.data import build_ava, build_charades, build_clips
 from avadet.build.models import (
     build_model,
     create_model,
@@ -15,6 +15,7 @@ from avadet.build.persons import build_person_detector, build_person_pictures, b
 
 __all__ = [
     "build_ava",
+    "build_charades",
     "build_clips",
     "build_loss",
     "build_model",

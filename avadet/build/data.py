@@ -1,10 +1,11 @@
-"""Data sets of a config: people and their actions on keyframes, and labelled clips."""
+"""Data sets of a config: people and their actions on keyframes, labelled clips, Charades."""
 
 from __future__ import annotations
 
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
+from avadet.data.charades import CharadesDataset
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
 from avadet.data.transforms import TestPolicy, TrainPolicy
@@ -68,6 +69,34 @@ def build_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipDat
         temporal_views=config.eval.temporal_views,
         spatial_crops=config.eval.spatial_crops,
         test_short_side=data.test_short_side,
+        cache_short_side=data.test_short_side if data.cache else None,
+        seed=config.seed,
+    )
+
+
+def build_charades(
+    config: RunConfig, classes: LabelMap, *, train: bool, localize: bool = False
+) -> CharadesDataset:
+    """Charades: random stretches for training, the views (or the 25 points) of the test."""
+    data = config.data
+    split = "train" if train else "val"
+    path: str = getattr(data, f"{split}_groundtruth")
+    return CharadesDataset(
+        given("data.movies", data.movies),
+        given(f"data.{split}_groundtruth", path),
+        num_classes=len(classes),
+        train=train,
+        localize=localize,
+        policy=_train_policy(data) if train else None,
+        num_frames=data.num_frames,
+        frame_stride=data.frame_stride,
+        fps=data.fps,
+        temporal_views=config.eval.temporal_views,
+        spatial_crops=config.eval.spatial_crops,
+        test_short_side=data.test_short_side,
+        reader=data.reader,
+        frame_lists=data.frame_lists,
+        missing=data.missing_movies,
         cache_short_side=data.test_short_side if data.cache else None,
         seed=config.seed,
     )

@@ -16,6 +16,7 @@ from avadet.config import RunConfig
 from avadet.convert import architectures
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.errors import UserError
+from avadet.evaluation import charades_io
 from avadet.models.cost import count_flops, count_parameters
 from avadet.models.description import ModelDescription, create, load_backbone, load_state
 from avadet.models.inflate import inflate_resnet
@@ -30,6 +31,9 @@ def read_classes(config: RunConfig) -> LabelMap:
     data = config.data
     if config.task == "clips":
         return read_label_map(given("data.classes", data.classes))
+    if config.task == "charades":
+        names = charades_io.read_classes(data.classes) if data.classes else charades_io.class_ids()
+        return LabelMap.numbered(len(names), names)
     return read_label_map(data.label_map) if data.label_map else LabelMap.numbered(80)
 
 
@@ -48,7 +52,8 @@ def describe(config: RunConfig, classes: LabelMap, name: str = "") -> ModelDescr
         head_args=dict(model.head.args),
         num_classes=len(classes),
         class_names=classes.names,
-        class_ids=classes.ids,
+        # Charades counts from c000.
+        class_ids=tuple(range(len(classes))) if config.task == "charades" else classes.ids,
         preprocessing=Preprocessing(
             num_frames=data.num_frames,
             frame_stride=data.frame_stride,

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-HELP = "score a checkpoint: frame-mAP, its groups and classes; top-1/5 for clips; AP for persons"
+HELP = "score a checkpoint: frame-mAP; top-1/5 of clips; mAP of Charades; AP of persons"
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     device = default_device(config.device, distributed.local_rank())
     with distributed.processes(device.type):
-        {"ava": _ava, "clips": _clips, "persons": _persons}[config.task](config, args, device)
+        kinds = {"ava": _ava, "clips": _clips, "charades": _charades, "persons": _persons}
+        kinds[config.task](config, args, device)
     return 0
 
 
@@ -143,7 +144,9 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
 
     model = load_checkpoint(config)
     config = fit_to_model(config, model)
-    dataset = build.build_clips(config, build.read_classes(config), train=False)
+    classes = build.read_classes(config)
+    _check_classifier(config, model, classes)
+    dataset = build.build_clips(config, classes, train=False)
     precision = resolve(args.precision, device)
     place(model, device, precision)
     task = ClipTask(
@@ -159,6 +162,51 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
         write_json(Path(args.out or config.out) / "result.json", metrics)
         for name, value in metrics.items():
             print(f"{name}: {100 * value:.2f}")
+
+
+def _check_classifier(config: Any, model: Any, classes: Any) -> None:
+    """Raises UserError where the weights are not a classifier for these classes."""
+    from avadet.errors import UserError
+
+    description, name = model.description, config.checkpoint or config.out
+    if description.task != "classification":
+        raise UserError(f"{name}: holds an action detector; score it with a config of task ava")
+    if len(classes) != description.num_classes:
+        raise UserError(
+            f"data.classes: {len(classes)} classes ({config.data.classes or 'by default'}), but "
+            f"the weights in {name} answer for {description.num_classes}"
+        )
+
+
+def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
+    from avadet import build
+    from avadet.commands.tasks import charades_task
+    from avadet.engine import distributed
+    from avadet.engine.precision import place, resolve
+    from avadet.evaluation.show import percent
+    from avadet.files import write_json
+
+    model = load_checkpoint(config)
+    config = fit_to_model(config, model)
+    classes = build.read_classes(config)
+    _check_classifier(config, model, classes)
+    precision = resolve(args.precision, device)
+    place(model, device, precision)
+    folder = Path(args.out or config.out)
+    task = charades_task(config, model, classes, localize=config.eval.localize, folder=folder)
+    with precision.autocast():
+        scores = task.score(model)
+    if not distributed.is_main():
+        return
+    results = task.results(scores)
+    write_json(folder / "result.json", {name: each.to_json() for name, each in results.items()})
+    items = "points" if config.eval.localize else "videos"
+    for name, each in results.items():
+        print(
+            f"charades, {name}: mAP {percent(each.mAP)}, WAP {percent(each.WAP)} "
+            f"({each.num_items} {items}, {each.missing} without scores)"
+        )
+    print(f"scores: {task.scores_path}")
 
 
 def _persons(config: Any, args: argparse.Namespace, device: Any) -> None:

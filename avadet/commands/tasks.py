@@ -39,7 +39,8 @@ def batch_per_process(config: RunConfig, world_size: int) -> int:
 
 def assemble(config: RunConfig) -> Parts:
     """The task of a config with its data."""
-    return {"ava": _ava, "clips": _clips, "persons": _persons}[config.task](config)
+    makers = {"ava": _ava, "clips": _clips, "charades": _charades, "persons": _persons}
+    return makers[config.task](config)
 
 
 def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
@@ -119,6 +120,50 @@ def _clips(config: RunConfig) -> Parts:
         eval_batches=None if test is None else build_test_loader(config, test),
     )
     return Parts(task, _loader(config, training, train=True))
+
+
+def _charades(config: RunConfig) -> Parts:
+    from avadet import build
+
+    classes = build.read_classes(config)
+    model = build.build_model(config, classes)
+    build.initialise(model, config)
+    training = build.build_charades(config, classes, train=True)
+    log.info("training: %s", training.summary())
+    task = charades_task(config, model, classes, tested=bool(config.data.val_groundtruth))
+    return Parts(task, _loader(config, training, train=True))
+
+
+def charades_task(
+    config: RunConfig,
+    model: Any,
+    classes: Any,
+    *,
+    tested: bool = True,
+    localize: bool = False,
+    folder: str | Path | None = None,
+) -> Any:
+    """Charades' task; with its test set where ``tested``."""
+    from avadet import build
+    from avadet.engine.charades_task import CharadesTask
+
+    test = None
+    if tested:
+        test = build.build_charades(config, classes, train=False, localize=localize)
+        log.info("test: %s", test.summary())
+    kind = "localize" if localize else "classify"
+    return CharadesTask(
+        model,
+        loss=build.build_loss(config),
+        preprocessing=model.description.preprocessing,
+        activation=model.description.activation,
+        eval_batches=None if test is None else build_test_loader(config, test),
+        annotated=() if test is None else test.annotated,
+        num_classes=len(classes),
+        spatial_crops=config.eval.spatial_crops,
+        localize=localize,
+        scores_path=Path(folder or config.out) / f"charades_{kind}.txt",
+    )
 
 
 def _persons(config: RunConfig) -> Parts:

@@ -93,8 +93,10 @@ class DataConfig(_Node):
         label_map: class list the model is trained on (all 80 of AVA, or your own).
         train_proposals, val_proposals: person boxes in AVA's CSV format; without the latter the
             ground-truth boxes are scored and the result says so.
+        train_groundtruth, val_groundtruth: AVA's CSVs, or Charades' (or PySlowFast's frame lists of
+            Charades, which carry labels).
         train_clips, val_clips: CSVs of ``path,label`` for clip classification, beside
-            ``classes``, one name a line.
+            ``classes``, one name a line (Charades_v1_classes.txt for Charades).
         movie_start: second of the source movie at which the file's first frame lies: 0 for whole
             movies, 900 for the 15-minute cuts and for extracted frames; null takes 0 for movies
             and 900 for frames.
@@ -195,20 +197,24 @@ class TrainConfig(_Node):
 
 
 class EvalConfig(_Node):
-    """Scoring. ``label_map`` names the classes that count (60 on AVA); empty means all."""
+    """Scoring. ``label_map`` names the classes that count (60 on AVA); empty means all.
+
+    ``localize`` scores the 25 points of each Charades video instead of the video as a whole.
+    """
 
     label_map: str = ""
     protocol: Literal["official", "head", "r2019", "r2018", "pyslowfast", "mmaction2"] = "official"
     batch_size: Positive = 1
     temporal_views: Positive = 10
     spatial_crops: Literal[1, 3] = 3
+    localize: bool = False
     flip: bool = False
 
 
 class RunConfig(_Node):
     """One run: what ``avadet train`` and ``avadet eval`` work from."""
 
-    task: Literal["ava", "clips", "persons"] = "ava"
+    task: Literal["ava", "clips", "charades", "persons"] = "ava"
     out: str = "runs/default"
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"

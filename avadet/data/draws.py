@@ -7,6 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 
+class ClipShape(NamedTuple):
+    """The size of a clip, where the sampler chooses it (multigrid training).
+
+    Attributes:
+        num_frames: T.
+        frame_stride: grid points from frame to frame.
+        side: of the square crop, pixels.
+    """
+
+    num_frames: int
+    frame_stride: int
+    side: int
+
+
 class Draw(NamedTuple):
     """One visit to a sample: what its random augmentation depends on, beside the seed.
 
@@ -14,11 +28,13 @@ class Draw(NamedTuple):
         sample: its index.
         epoch: of training.
         repeat: how often the sample was drawn before in this epoch.
+        shape: of the clip; None leaves it to the data set.
     """
 
     sample: int
     epoch: int = 0
     repeat: int = 0
+    shape: ClipShape | None = None
 
     @classmethod
     def of(cls, value: int | Draw, length: int) -> Draw:

@@ -15,38 +15,36 @@ PySlowFast's ``get_map`` (utils/meters.py), re-stated in numpy.
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avadet.errors import UserError
 from avadet.evaluation.average_precision import at_positives
-from avadet.evaluation.csv_rows import open_text
+from avadet.evaluation.charades_io import (
+    NUM_CLASSES,
+    POINTS,
+    CharadesVideo,
+    read_groundtruth,
+    read_scores,
+)
 from avadet.evaluation.tables import Bools, Floats
 
+__all__ = [
+    "CharadesResult",
+    "CharadesVideo",
+    "classification_map",
+    "grouped",
+    "localization_map",
+    "point_seconds",
+    "read_groundtruth",
+    "read_scores",
+    "score_matrix",
+]
+
 logger = logging.getLogger(__name__)
-
-NUM_CLASSES = 157
-POINTS = 25
-
-
-@dataclass(frozen=True)
-class CharadesVideo:
-    """One video of the ground truth.
-
-    Attributes:
-        name: video id.
-        length: seconds.
-        actions: (class, start, end) in seconds.
-    """
-
-    name: str
-    length: float
-    actions: tuple[tuple[int, float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -74,83 +72,6 @@ class CharadesResult:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
-
-
-def read_groundtruth(path: str | Path, num_classes: int = NUM_CLASSES) -> list[CharadesVideo]:
-    """Reads Charades_v1_test.csv or _train.csv (columns id, actions, length are used).
-
-    Raises:
-        UserError: a column is missing or an action is malformed; with file and line.
-    """
-    path = Path(path)
-    videos = []
-    with open_text(path) as stream:
-        reader = csv.DictReader(stream)
-        missing = {"id", "actions"} - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(
-                f"{path}:1: no column {sorted(missing)[0]!r}; Charades files start with a header"
-            )
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            try:
-                length = float(row.get("length") or "nan")
-                actions = []
-                for text in filter(None, (row["actions"] or "").split(";")):
-                    name, start, end = text.split(" ")
-                    if not name.startswith("c"):
-                        raise ValueError(text)
-                    actions.append((int(name[1:]), float(start), float(end)))
-            except ValueError:
-                raise UserError(
-                    f"{where}: actions must look like 'c092 11.90 21.20;c147 0.00 12.60'"
-                ) from None
-            if any(not 0 <= action < num_classes for action, _, _ in actions):
-                raise UserError(f"{where}: an action lies outside c000..c{num_classes - 1:03d}")
-            videos.append(CharadesVideo(row["id"], length, tuple(actions)))
-    if not videos:
-        raise UserError(f"{path}: no video in the file")
-    return videos
-
-
-def read_scores(
-    path: str | Path, num_classes: int = NUM_CLASSES, localize: bool = False
-) -> dict[str, Floats] | dict[tuple[str, int], Floats]:
-    """Reads a submission: ``id [point] score score ...``, separated by blanks or tabs.
-
-    Returns:
-        id -> (num_classes,), or with ``localize`` (id, point) -> (num_classes,), points from 1.
-
-    Raises:
-        UserError: a line has another number of scores, or something that is no number.
-    """
-    path = Path(path)
-    head = 2 if localize else 1
-    scores: dict[Any, Floats] = {}
-    points = []
-    with open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            parts = line.split()
-            if not parts:
-                continue
-            if len(parts) != head + num_classes:
-                raise UserError(
-                    f"{path}:{number}: {len(parts) - head} scores instead of {num_classes}; a line "
-                    f"is the video id{', the point (1..25)' if localize else ''} and the scores"
-                )
-            try:
-                values = np.array(parts[head:], dtype=np.float64)
-                point = int(parts[1]) if localize else 0
-            except ValueError:
-                raise UserError(f"{path}:{number}: a score is no number") from None
-            if np.isnan(values).any():
-                raise UserError(f"{path}:{number}: a score is not a number (nan)")
-            points.append(point)
-            scores[(parts[0], point) if localize else parts[0]] = values
-    if localize and points and min(points) == 0:
-        logger.warning("%s: points are counted from 0; shifted by one", path)
-        scores = {(name, point + 1): values for (name, point), values in scores.items()}
-    return scores
 
 
 def classification_map(
@@ -185,6 +106,11 @@ def classification_map(
     return score_matrix(labels, values, protocol, missing)
 
 
+def point_seconds(length: float) -> Floats:
+    """(25,) the moments of a video at which localisation is scored."""
+    return np.arange(POINTS) / POINTS * length
+
+
 def localization_map(
     groundtruth: list[CharadesVideo],
     scores: dict[tuple[str, int], Floats],
@@ -205,7 +131,7 @@ def localization_map(
     for index, video in enumerate(groundtruth):
         if not np.isfinite(video.length):
             raise UserError(f"charades video {video.name}: no length, which localisation needs")
-        times = np.arange(POINTS) / POINTS * video.length
+        times = point_seconds(video.length)
         rows = slice(index * POINTS, (index + 1) * POINTS)
         for action, start, end in video.actions:
             labels[rows, action] |= (start <= times) & (times <= end)

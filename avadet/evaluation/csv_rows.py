@@ -37,8 +37,13 @@ def open_text(path: Path) -> TextIO:
         raise UserError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(
+    path: Path, what: str = "a CSV file in the AVA format"
+) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, fields); a byte order mark at the start is skipped.
+
+    Args:
+        what: it should be, for messages.
 
     Raises:
         UserError: the file is no text, is damaged, or breaks the rules of CSV.
@@ -54,9 +59,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 # A quoted field may span lines; the reader knows where it stands.
                 yield max(line, reader.line_num), row
         except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}:{line + 1}: not UTF-8 text; is this a CSV file in the AVA format?"
-            ) from error
+            raise UserError(f"{path}:{line + 1}: not UTF-8 text; is this {what}?") from error
         except csv.Error as error:
             raise UserError(f"{path}:{line + 1}: {error}") from error
         except (EOFError, OSError) as error:

@@ -107,6 +107,56 @@ def random_view_seconds(
     return _spread(slack * position, duration, num_frames, frame_stride, fps)
 
 
+def strided_view_seconds(
+    duration: float,
+    num_frames: int,
+    frame_stride: int,
+    view: int,
+    num_views: int,
+    fps: float = GRID_FPS,
+) -> NDArray[np.float64]:
+    """Grid times of one of ``num_views`` clips from the first frame to the last, for Charades.
+
+    As in PySlowFast's Charades reader: a clip spans ``(num_frames - 1) * frame_stride + 1`` grid
+    points, view ``i`` starts at ``i / (num_views - 1)`` of the slack (halves to even, as Python
+    rounds), and its frames are exactly ``frame_stride`` apart, the last frame repeated where the
+    video is too short. A single view lies in the middle.
+
+    Shape: (num_frames,) seconds.
+
+    Raises:
+        ValueError: a count below 1, or a view that does not exist.
+    """
+    _check_counts(num_frames, frame_stride)
+    if not 0 <= view < num_views:
+        raise ValueError(f"view {view} of {num_views} does not exist")
+    slack = max(_length(duration, fps) - ((num_frames - 1) * frame_stride + 1), 0)
+    start = slack // 2 if num_views == 1 else round(slack / (num_views - 1) * view)
+    return _strided(start, duration, num_frames, frame_stride, fps)
+
+
+def random_strided_seconds(
+    duration: float,
+    num_frames: int,
+    frame_stride: int,
+    position: float,
+    fps: float = GRID_FPS,
+) -> NDArray[np.float64]:
+    """Grid times of a training clip of Charades; all whole starts are as likely.
+
+    In a video shorter than the clip the start may lie before the first frame, which then repeats.
+
+    Args:
+        position: in [0,1), drawn uniformly by the caller.
+
+    Shape: (num_frames,) seconds.
+    """
+    _check_counts(num_frames, frame_stride)
+    slack = _length(duration, fps) - ((num_frames - 1) * frame_stride + 1)
+    start = int(position * (abs(slack) + 1)) + min(slack, 0)
+    return _strided(start, duration, num_frames, frame_stride, fps)
+
+
 def nearest_indices(frame_seconds: ArrayLike, wanted: ArrayLike) -> NDArray[np.int64]:
     """For each wanted moment the index of the nearest frame; the later one of two as near.
 
@@ -157,3 +207,10 @@ def _spread(
 ) -> NDArray[np.float64]:
     points = np.linspace(start, start + num_frames * frame_stride - 1, num_frames)
     return np.clip(points, 0, _length(duration, fps) - 1).astype(np.int64) / fps
+
+
+def _strided(
+    start: int, duration: float, num_frames: int, frame_stride: int, fps: float
+) -> NDArray[np.float64]:
+    points = start + frame_stride * np.arange(num_frames)
+    return np.clip(points, 0, _length(duration, fps) - 1) / fps
