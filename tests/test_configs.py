@@ -9,7 +9,7 @@ import torch
 
 from avadet import build
 from avadet.config import load_config
-from avadet.convert import zoo
+from avadet.convert import architectures, zoo
 from avadet.data.label_map import LabelMap
 from avadet.errors import UserError
 from avadet.models.cost import count_parameters
@@ -70,6 +70,25 @@ def test_a_typo_in_a_component_dies_at_once(override: str, words: list[str]) -> 
         build.validate(config)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if path.parent.name == "charades"], ids=name
+)
+def test_charades_starts_from_a_backbone_that_fits(path: Path) -> None:
+    config = load_config(path)
+    init = config.model.init
+    assert init.name is not None
+    donor = architectures.get(init.arch or zoo.rows()[init.name].arch).description
+    own = build.describe(config, LabelMap.numbered(157))
+    assert own.activation == "sigmoid"
+    assert own.preprocessing.mean == donor.preprocessing.mean
+    with torch.device("meta"):
+        shapes = [
+            {key: value.shape for key, value in create(each).backbone.state_dict().items()}
+            for each in (own, donor)
+        ]
+    assert shapes[0] == shapes[1]
 
 
 def test_detectors_get_maps_of_stride_16() -> None:
