@@ -19,6 +19,7 @@ VERBS = {
     "eval": "score a checkpoint: frame-mAP and its parts",
     "detect": "run the person detector over movies and write proposals",
     "demo": "draw people and their actions over a movie",
+    "features": "what a network knows of clips, or of people for a feature bank",
     "convert": "load, inspect and convert checkpoints of other projects",
     "zoo": "list and download public checkpoints",
     "verify": "check weights, data and protocol against a published number",

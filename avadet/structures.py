@@ -55,6 +55,47 @@ class Clip:
         return self.frames.shape[1], self.frames.shape[2]
 
 
+@dataclass(frozen=True)
+class BankWindow:
+    """Which entries of a long-term feature bank a keyframe is shown.
+
+    Steps lie at whole multiples of 1 / ``rate`` seconds from the keyframe, half of them before it;
+    of an even number the keyframe itself is the first of the second half, as in Long-Term Feature
+    Banks (CVPR 2019): -30..29 s of 60.
+
+    Attributes:
+        seconds: length of the window.
+        rate: steps per second.
+        max_persons: entries per step; of more, training draws and a test takes the surest.
+        include_own: whether the keyframe's own step is shown, as published.
+
+    Raises:
+        ValueError: a value that leaves no entry.
+    """
+
+    seconds: float = 60.0
+    rate: float = 1.0
+    max_persons: int = 5
+    include_own: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "rate", "max_persons"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)!r} must be above 0")
+        if self.steps < 1:
+            raise ValueError(f"seconds: {self.seconds:g} at {self.rate:g} per second is no step")
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return round(self.seconds * self.rate)
+
+    @property
+    def size(self) -> int:
+        """L: entries of a window, empty ones included."""
+        return self.steps * self.max_persons
+
+
 def _check_boxes(boxes: Tensor, name: str) -> None:
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
         raise ValueError(f"{name} must be (N,4) floating point: {tuple(boxes.shape)} {boxes.dtype}")
@@ -72,6 +113,8 @@ class Sample:
             results are written with.
         labels: (N,K) float32 of 0 and 1, or None where there is no ground truth.
         box_scores: (N,) float32, the person detector's; 1 for ground truth.
+        bank: (L,D) float32, the window of a long-term feature bank around the keyframe, or None.
+        bank_mask: (L,) bool, True where ``bank`` has an entry; the others are zeros.
     """
 
     keyframe: Keyframe
@@ -80,6 +123,8 @@ class Sample:
     boxes_norm: Tensor
     labels: Tensor | None
     box_scores: Tensor
+    bank: Tensor | None = None
+    bank_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.video.ndim != 4 or self.video.shape[0] != 3:
@@ -91,6 +136,8 @@ class Sample:
             counts.add(len(self.labels))
         if len(counts) != 1:
             raise ValueError(f"{self.keyframe}: boxes, scores and labels differ in number")
+        if (self.bank is None) != (self.bank_mask is None):
+            raise ValueError(f"{self.keyframe}: a bank and its mask belong together")
 
 
 @dataclass(frozen=True)
@@ -104,6 +151,8 @@ class Batch:
         boxes_norm: B tensors (N_i,4).
         labels: (sum N_i, K) or None.
         box_scores: B tensors (N_i,).
+        bank: (B,L,D) or None.
+        bank_mask: (B,L) bool or None.
     """
 
     keyframes: Sequence[Keyframe]
@@ -112,6 +161,15 @@ class Batch:
     boxes_norm: list[Tensor]
     labels: Tensor | None
     box_scores: list[Tensor]
+    bank: Tensor | None = None
+    bank_mask: Tensor | None = None
+
+    @property
+    def bank_inputs(self) -> tuple[Tensor, ...]:
+        """What a model takes after video and boxes: (bank, mask), or () without a bank."""
+        if self.bank is None or self.bank_mask is None:
+            return ()
+        return self.bank, self.bank_mask
 
     @classmethod
     def collate(cls, samples: Sequence[Sample]) -> Batch:
@@ -129,6 +187,10 @@ class Batch:
         labels = [sample.labels for sample in samples if sample.labels is not None]
         if labels and len(labels) != len(samples):
             raise ValueError("some samples have labels and some have none")
+        banks = [sample.bank for sample in samples if sample.bank is not None]
+        masks = [sample.bank_mask for sample in samples if sample.bank_mask is not None]
+        if banks and len(banks) != len(samples):
+            raise ValueError("some samples have a bank and some have none")
         return cls(
             keyframes=[sample.keyframe for sample in samples],
             video=torch.stack([sample.video for sample in samples]),
@@ -136,6 +198,8 @@ class Batch:
             boxes_norm=[sample.boxes_norm for sample in samples],
             labels=torch.cat(labels) if labels else None,
             box_scores=[sample.box_scores for sample in samples],
+            bank=torch.stack(banks) if banks else None,
+            bank_mask=torch.stack(masks) if masks else None,
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
@@ -151,6 +215,8 @@ class Batch:
             boxes_norm=self.boxes_norm,
             labels=None if self.labels is None else move(self.labels),
             box_scores=self.box_scores,
+            bank=None if self.bank is None else move(self.bank),
+            bank_mask=None if self.bank_mask is None else move(self.bank_mask),
         )
 
     def pin_memory(self) -> Batch:
@@ -162,6 +228,8 @@ class Batch:
             boxes_norm=self.boxes_norm,
             labels=None if self.labels is None else self.labels.pin_memory(),
             box_scores=self.box_scores,
+            bank=None if self.bank is None else self.bank.pin_memory(),
+            bank_mask=None if self.bank_mask is None else self.bank_mask.pin_memory(),
         )
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
+<<<<<<< HEAD
 from avadet.data.charades import CharadesDataset
+=======
+from avadet.data.ava_csv import read_groundtruth, read_proposals
+from avadet.data.box_table import BoxTable
+>>>>>>> e312e9a (avadet features: clips and people of whole movies in movie order, and the bank they fill)
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
+from avadet.data.media import Media, find_media
 from avadet.data.transforms import TestPolicy, TrainPolicy
 
 
@@ -50,6 +56,33 @@ def build_ava(config: RunConfig, classes: LabelMap, *, train: bool) -> AvaDatase
         cache_short_side=data.test_short_side if data.cache else None,
         seed=config.seed,
     )
+
+
+def build_media(config: RunConfig) -> tuple[Media, float]:
+    """Where the movies are, and the second of the source movie at which the files begin."""
+    data = config.data
+    media, start = find_media(
+        given("data.movies", data.movies), data.reader, data.frame_lists, data.fps
+    )
+    return media, start if data.movie_start is None else data.movie_start
+
+
+def bank_boxes(config: RunConfig, classes: LabelMap, split: str) -> tuple[BoxTable, list[str]]:
+    """Whose features a bank of a split holds, and the movies that it must have.
+
+    The proposals where the config has some, else the ground truth.
+
+    Args:
+        split: "train" or "val".
+    """
+    proposals = getattr(config.data, f"{split}_proposals")
+    truth_path = getattr(config.data, f"{split}_groundtruth")
+    if not proposals:
+        given(f"data.{split}_groundtruth", truth_path)
+    truth = read_groundtruth(truth_path, classes) if truth_path else None
+    found = read_proposals(proposals, label_map=classes) if proposals else truth
+    assert found is not None
+    return found, sorted({*found.videos, *(truth.videos if truth else ())})
 
 
 def build_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipDataset:

@@ -105,6 +105,8 @@ class DataConfig(_Node):
         train_short_side: range of the jittered short side; crop: side of the square crop, or null
             for the whole frame.
         missing_movies: ``error``, or ``skip`` with a count.
+        feature_bank: folder of a long-term feature bank (`avadet features`) of the training and
+            validation movies, for heads that ask one.
         cache: decode every movie once and keep the frames in memory at the test size; for
             small data sets.
     """
@@ -122,6 +124,7 @@ class DataConfig(_Node):
     train_clips: str = ""
     val_clips: str = ""
     classes: str = ""
+    feature_bank: str | None = None
 
     num_frames: Positive = 32
     frame_stride: Positive = 2

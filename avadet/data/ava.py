@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from avadet.data.draws import Draw, draw_generator
 from avadet.data.frame_cache import CachedMedia
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.data.labelling import label_by_overlap, training_boxes
-from avadet.data.media import FrameFolders, FrameLists, Media, MovieFolder
+from avadet.data.media import Media, find_media
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy
 from avadet.errors import UserError
 from avadet.structures import Batch, Keyframe, Sample
@@ -111,7 +110,7 @@ class AvaDataset(Dataset[Sample]):
         self.seed = seed
         self.window = window
         self.media: Media
-        self.media, default_start = _media(media, reader, frame_lists, fps)
+        self.media, default_start = find_media(media, reader, frame_lists, fps)
         self.movie_start = default_start if movie_start is None else movie_start
 
         truth = found = None
@@ -251,19 +250,6 @@ def _label_map(label_map: str | os.PathLike[str] | LabelMap | None) -> LabelMap:
     if label_map is None:
         return LabelMap.numbered(80)
     return label_map if isinstance(label_map, LabelMap) else read_label_map(label_map)
-
-
-def _media(
-    media: str | os.PathLike[str] | Media, reader: str, frame_lists: Sequence[str], fps: float
-) -> tuple[Media, float]:
-    """The media and the second at which its files begin by default."""
-    if not isinstance(media, str | os.PathLike):
-        return media, 0.0 if isinstance(media, MovieFolder) else 900.0
-    if frame_lists:
-        return FrameLists(frame_lists, media, fps), 900.0
-    if reader == "frames":
-        return FrameFolders(Path(media), fps), 900.0
-    return MovieFolder(media), 0.0
 
 
 def _join(

@@ -215,6 +215,32 @@ class FrameLists:
         return f"looked in {', '.join(map(str, self.lists))}"
 
 
+def find_media(
+    media: str | os.PathLike[str] | Media,
+    reader: str = "movies",
+    frame_lists: Sequence[str] = (),
+    fps: float = 30.0,
+) -> tuple[Media, float]:
+    """The media of a folder, and the second of the source movie at which its files begin.
+
+    Args:
+        media: a folder, or a ``Media``, which is given back.
+        reader: "movies", or "frames" for a folder of frame folders.
+        frame_lists: lists of extracted frames, paths relative to ``media``.
+        fps: of extracted frames.
+
+    Raises:
+        UserError: no such folder, or a list that cannot be read.
+    """
+    if not isinstance(media, str | os.PathLike):
+        return media, 0.0 if isinstance(media, MovieFolder) else 900.0
+    if frame_lists:
+        return FrameLists(frame_lists, media, fps), 900.0
+    if reader == "frames":
+        return FrameFolders(Path(media), fps), 900.0
+    return MovieFolder(media), 0.0
+
+
 class _NumberedFrames(Sequence[Path]):
     """``<prefix><number><suffix>`` for consecutive numbers: a movie has 27,030 of them."""
 

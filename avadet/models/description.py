@@ -6,6 +6,7 @@ reading it executes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -156,6 +157,29 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module) -> None:
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata={FORMAT: description.to_json()})
+
+
+def fingerprint(model: nn.Module) -> str:
+    """64 hexadecimal digits that tell one network from another: its make and all its weights.
+
+    Names, class names and the place of the file play no part, nor do device and memory format.
+
+    Raises:
+        UserError: the model has no description.
+    """
+    description: ModelDescription | None = getattr(model, "description", None)
+    if description is None:
+        raise UserError("the model has no description; set model.description first")
+    keys = ("backbone", "backbone_args", "head", "head_args", "num_classes")
+    make = {key: getattr(description, key) for key in keys}
+    make["preprocessing"] = description.preprocessing.to_dict()
+    digest = hashlib.sha256(json.dumps(make, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[ModelDescription, dict[str, Tensor]]:

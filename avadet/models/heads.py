@@ -83,14 +83,20 @@ class PoolHead(nn.Module):
         self.projection = init_linear(nn.Linear(width, num_classes), init_std)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self.classify(self.features(maps))
+
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        """What is known of the clip before the last layers.
+
+        Shape: tuple of (B,C_p,T_p,H_p,W_p) -> (B,C) float32.
+        """
         if self.sliding is not None:
             sides = [
                 [min(pair) for pair in zip(self.sliding, each.shape[2:], strict=True)]
                 for each in maps
             ]
             maps = [F.avg_pool3d(each, side, 1) for each, side in zip(maps, sides, strict=True)]
-        pooled = torch.cat([each.mean((2, 3, 4), dtype=torch.float32) for each in maps], 1)  # (B,C)
-        return self.classify(pooled)
+        return torch.cat([each.mean((2, 3, 4), dtype=torch.float32) for each in maps], 1)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Logits of pooled features, (...,C) -> (...,K)."""
@@ -131,6 +137,9 @@ class RoIHead(nn.Module):
         dropout: probability, before the (first) linear layer.
         init_std: of the linear layers' weights.
 
+    Attributes:
+        feature_channels: C of ``features``.
+
     Shape: tuple of (B,C_p,T_p,H_p,W_p), boxes -> (sum N_i, K); boxes are B tensors (N_i,4), xyxy
     in pixels of the clip.
     """
@@ -160,7 +169,7 @@ class RoIHead(nn.Module):
         self.temporal_pool = temporal_pool
         self.context = context
         self.dropout = nn.Dropout(dropout)
-        width = self.in_channels * (2 if context else 1)
+        width = self.feature_channels = self.in_channels * (2 if context else 1)
         self.hidden: nn.Linear | None = None
         if mlp_hidden is not None:
             self.hidden = init_linear(nn.Linear(width, mlp_hidden), init_std)
