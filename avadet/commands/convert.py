@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arch", metavar="NAME", help="its architecture, where the file leaves it open"
     )
     parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="names of the classes for DST to carry, one a line (Charades_v1_classes.txt)",
+    )
+    parser.add_argument(
         "--to",
         choices=("avadet", "pyslowfast", "mmaction2"),
         default="avadet",
@@ -39,8 +44,10 @@ def run(args: argparse.Namespace) -> int:
     if args.target is None:
         raise UserError("give the new file as second argument, or --inspect to look only")
     from avadet.convert.export import export
+    from avadet.data.label_map import read_label_map
 
-    model = load_model(args.source, arch=args.arch)
+    names = read_label_map(args.classes).names if args.classes else None
+    model = load_model(args.source, arch=args.arch, class_names=names)
     export(model, args.target, args.to)
     print(f"{args.target}: {model.description.name}, {model.description.num_classes} classes")
     return 0

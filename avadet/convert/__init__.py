@@ -6,17 +6,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def load_model(path_or_name: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
+def load_model(
+    path_or_name: str | os.PathLike[str],
+    arch: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> nn.Module:
     """A network with its weights, in evaluation mode; see ``load.load_model``."""
     from avadet.convert.load import load_model as load
 
-    return load(path_or_name, arch)
+    return load(path_or_name, arch, class_names)
 
 
 def read_image_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:

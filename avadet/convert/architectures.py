@@ -96,7 +96,14 @@ def describe(
         task=data.task,
         backbone=backbone,
         num_classes=data.num_classes,
-        preprocessing=Preprocessing(frames, stride, side, mean, std),  # type: ignore[arg-type]
+        preprocessing=Preprocessing(
+            frames,
+            stride,
+            side,
+            mean,  # type: ignore[arg-type]
+            std,  # type: ignore[arg-type]
+            fps=data.fps,
+        ),
         activation=data.activation,
         backbone_args=backbone_args,
         head=head_name or ("roi" if detection else "pool"),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from avadet.evaluation import charades_io
+
 _FOLDER = Path(__file__).parent / "classes"
 
 
@@ -21,6 +23,7 @@ class Dataset:
         activation: "sigmoid" (several labels at once) or "softmax".
         task: "classification" or "detection".
         names: file of class names, in the order of the outputs, or None where no list is shipped.
+        fps: frames per second that its networks saw.
     """
 
     key: str
@@ -29,6 +32,7 @@ class Dataset:
     activation: str
     task: str
     names: str | None
+    fps: float = 30.0
 
 
 DATASETS = {
@@ -38,7 +42,7 @@ DATASETS = {
         Dataset("k600", "Kinetics-600", 600, "softmax", "classification", "kinetics600"),
         Dataset("k700", "Kinetics-700", 700, "softmax", "classification", "kinetics700"),
         Dataset("k710", "Kinetics-710", 710, "softmax", "classification", None),
-        Dataset("charades", "Charades", 157, "sigmoid", "classification", None),
+        Dataset("charades", "Charades", 157, "sigmoid", "classification", None, 24.0),
         Dataset("sports1m", "Sports-1M", 487, "softmax", "classification", None),
         Dataset("ig65m", "IG-65M hashtags", 359, "softmax", "classification", None),
         Dataset("ssv2", "Something-Something V2", 174, "softmax", "classification", None),
@@ -56,8 +60,11 @@ def class_names(dataset: str) -> tuple[str, ...] | None:
     """Names of the classes in the order of the outputs; None where none are shipped.
 
     AVA's list holds all 80 (ids 1..80 on disk). Kinetics' lists are alphabetical, as the labels of
-    PySlowFast, PyTorchVideo and MMAction2 are.
+    PySlowFast, PyTorchVideo and MMAction2 are. Charades' licence forbids to hand on its list: its
+    classes are called c000 .. c156 until ``load_model(..., class_names=...)`` names them.
     """
+    if dataset == "charades":
+        return charades_io.class_ids()
     names = DATASETS[dataset].names
     if names is None:
         return None
@@ -65,7 +72,9 @@ def class_names(dataset: str) -> tuple[str, ...] | None:
 
 
 def class_ids(dataset: str) -> tuple[int, ...] | None:
-    """The ids that files use: AVA's 1..80; None elsewhere."""
+    """The ids that files use: AVA's 1..80, Charades' 0..156; None elsewhere."""
+    if dataset == "charades":
+        return tuple(range(DATASETS[dataset].num_classes))
     if DATASETS[dataset].names != "ava":
         return None
     return tuple(range(1, DATASETS[dataset].num_classes + 1))

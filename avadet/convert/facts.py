@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -75,7 +76,8 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
         head = {}
     else:
         head = {"window": int(get("DATA.TRAIN_CROP_SIZE", 224)) // total}
-    data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower()
+    # PyTorchVideo's reader of Charades is called ptvcharades there.
+    data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower().removeprefix("ptv")
     activation = str(get("MODEL.HEAD_ACT", "softmax"))
     return _finish(
         structure, name, detection, args, head, preprocessing, activation, data, "pyslowfast"
@@ -154,10 +156,9 @@ def _finish(
     data: str,
     source: str,
 ) -> ModelDescription:
-    key = {80: "ava22" if detection else "", 400: "k400", 600: "k600", 700: "k700"}.get(
-        structure.num_classes, ""
-    )
-    named = key in DATASETS and (data.startswith(("ava", "kinetics")) or not data)
+    key = _dataset(structure.num_classes, detection, activation, data)
+    if key is not None:
+        preprocessing = replace(preprocessing, fps=DATASETS[key].fps)
     return ModelDescription(
         name=name,
         task="detection" if detection else "classification",
@@ -168,10 +169,20 @@ def _finish(
         backbone_args=args,
         head=structure.head or ("roi" if detection else "pool"),
         head_args={**head, **structure.head_args},
-        class_names=class_names(key) if named else None,
-        class_ids=class_ids(key) if named else None,
+        class_names=class_names(key) if key else None,
+        class_ids=class_ids(key) if key else None,
         source=source,
     )
+
+
+def _dataset(num_classes: int, detection: bool, activation: str, data: str) -> str | None:
+    """The data set whose classes these are: by their number, unless the settings name another."""
+    keys = {80: "ava22"} if detection else {400: "k400", 600: "k600", 700: "k700", 157: "charades"}
+    key = keys.get(num_classes)
+    if key is None or (key == "charades" and activation != "sigmoid"):
+        return None
+    named = {"ava22": "ava", "charades": "charades"}.get(key, "kinetics")
+    return key if not data or data.startswith(named) else None
 
 
 def _first(value: Any) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +27,11 @@ from avadet.registry import suggest
 logger = logging.getLogger(__name__)
 
 
-def load_model(path_or_name: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
+def load_model(
+    path_or_name: str | os.PathLike[str],
+    arch: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> nn.Module:
     """A network with its weights, in evaluation mode.
 
     Args:
@@ -33,6 +39,8 @@ def load_model(path_or_name: str | os.PathLike[str], arch: str | None = None) ->
             PyTorchVideo, MMAction2, VMZ or torchvision; or a name of ``avadet zoo list``, which is
             taken from the cache or downloaded.
         arch: name of the architecture (``avadet models``), for files that leave it open.
+        class_names: K names to carry instead of the file's own; for data sets whose list may not
+            be handed on (Charades), or in another language.
 
     Returns:
         ``model(video)`` gives class logits, ``model(video, boxes)`` box logits; ``.description``
@@ -45,9 +53,13 @@ def load_model(path_or_name: str | os.PathLike[str], arch: str | None = None) ->
     path = Path(path_or_name)
     if not path.exists():
         path, arch = _from_zoo(str(path_or_name), arch)
-    if _is_own(path):
-        return load_weights(path)
-    return load_recognised(recognise(path, arch))
+    model = load_weights(path) if _is_own(path) else load_recognised(recognise(path, arch))
+    if class_names is not None:
+        try:
+            model.description = replace(model.description, class_names=tuple(class_names))
+        except UserError as error:
+            raise UserError(f"{path_or_name}: {error}") from error
+    return model
 
 
 def load_recognised(found: Recognised) -> nn.Module:

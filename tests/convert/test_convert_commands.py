@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import avadet
 from avadet.cli import main
 from avadet.convert.export import export
 from avadet.models.description import ModelDescription, create, read_description
@@ -43,6 +44,24 @@ def test_convert_and_back(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     after = torch.load(theirs, weights_only=True)["model_state"]
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_names_of_classes_from_the_users_file(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    names, ours = tmp_path / "classes.txt", tmp_path / "ours.safetensors"
+    names.write_text("c000 Sitting still\nc001 Jumping\nc002 Turning\n")
+    assert main(["convert", str(source), str(ours), "--classes", str(names)]) == 0
+    expected = ("c000 Sitting still", "c001 Jumping", "c002 Turning")
+    assert read_description(ours).class_names == expected
+    assert avadet.load_model(source, class_names=["a", "b", "c"]).description.class_names == tuple(
+        "abc"
+    )
+    names.write_text("c000 Sitting still\n")
+    capsys.readouterr()
+    assert main(["convert", str(source), str(tmp_path / "n.safetensors"), "--classes", str(names)])
+    assert "tiny.pyth: class_names: 1 entries for 3 classes" in capsys.readouterr().err
+    assert not (tmp_path / "n.safetensors").exists()
 
 
 def test_inspect(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

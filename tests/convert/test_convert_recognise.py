@@ -291,6 +291,10 @@ def test_the_switches_of_the_best_known_networks() -> None:
     assert other.preprocessing.mean == (0.485, 0.456, 0.406)
     csn = architectures.get("csn_r101").description
     assert csn.backbone_args["norm_eps"] == 1e-5
+    charades = architectures.get("slowfast_r50_16x8_charades").description
+    assert charades.class_names[:2] == ("c000", "c001")
+    assert charades.class_ids == tuple(range(157))
+    assert charades.preprocessing == Preprocessing(64, 2, 256, fps=24.0)
 
 
 @pytest.mark.slow
