@@ -1,11 +1,13 @@
 """Where configuration meets constructors, and the door to models by name."""
 
 from avadet.build.components import build_loss, check_component, validate
-<<<<<<< HEAD
-from avadet.build.data import build_ava, build_charades, build_clips
-=======
-from avadet.build.data import bank_boxes, build_ava, build_clips, build_media
->>>>>>> e312e9a (avadet features: clips and people of whole movies in movie order, and the bank they fill)
+from avadet.build.data import (
+    bank_boxes,
+    build_ava,
+    build_charades,
+    build_clips,
+    build_media,
+)
 from avadet.build.models import (
     build_model,
     create_model,

@@ -5,12 +5,9 @@ from __future__ import annotations
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
-<<<<<<< HEAD
-from avadet.data.charades import CharadesDataset
-=======
 from avadet.data.ava_csv import read_groundtruth, read_proposals
 from avadet.data.box_table import BoxTable
->>>>>>> e312e9a (avadet features: clips and people of whole movies in movie order, and the bank they fill)
+from avadet.data.charades import CharadesDataset
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
 from avadet.data.media import Media, find_media
