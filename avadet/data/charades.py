@@ -18,7 +18,7 @@ from avadet.data.draws import Draw, draw_generator
 from avadet.data.frame_cache import CachedMedia
 from avadet.data.frame_labels import is_frame_list, read_frame_labels
 from avadet.data.kinetics import ClassificationBatch
-from avadet.data.media import FrameFolders, FrameLists, Media, MovieFolder
+from avadet.data.media import FrameReader, Media, find_media
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
 from avadet.errors import UserError
 from avadet.evaluation.charades import CharadesVideo, point_seconds, read_groundtruth
@@ -127,7 +127,7 @@ class CharadesDataset(Dataset[CharadesSample]):
             frame_lists = frame_lists or [annotations]
         else:
             self.annotated = read_groundtruth(Path(annotations), num_classes)
-        self.media = _media(media, reader, frame_lists, fps)
+        self.media, _ = find_media(media, reader, frame_lists, fps)
         self.videos = self._present(missing)
         if localize:
             _check_lengths(self.videos, annotations)
@@ -219,9 +219,9 @@ class CharadesDataset(Dataset[CharadesSample]):
         labels = self._multi_hot(during(video, times[0], times[-1]))
         return CharadesSample(video.name, 0, pixels, labels)
 
-    def _duration(self, name: str, reader: object) -> float:
+    def _duration(self, name: str, reader: FrameReader) -> float:
         if name not in self._durations:
-            self._durations[name] = reader.duration  # type: ignore[attr-defined]
+            self._durations[name] = reader.duration
         return self._durations[name]
 
     def _multi_hot(self, video: CharadesVideo) -> Tensor:
@@ -255,19 +255,6 @@ def during(video: CharadesVideo, first: float, last: float) -> CharadesVideo:
         if start <= min(end, last) and end >= first
     )
     return replace(video, actions=actions)
-
-
-def _media(
-    media: str | os.PathLike[str] | Media,
-    reader: str,
-    frame_lists: Sequence[str | os.PathLike[str]],
-    fps: float,
-) -> Media:
-    if not isinstance(media, str | os.PathLike):
-        return media
-    if frame_lists:
-        return FrameLists(frame_lists, media, fps)
-    return FrameFolders(media, fps) if reader == "frames" else MovieFolder(media)
 
 
 def _check_lengths(videos: Sequence[CharadesVideo], path: str | os.PathLike[str]) -> None:

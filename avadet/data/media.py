@@ -218,7 +218,7 @@ class FrameLists:
 def find_media(
     media: str | os.PathLike[str] | Media,
     reader: str = "movies",
-    frame_lists: Sequence[str] = (),
+    frame_lists: Sequence[str | os.PathLike[str]] = (),
     fps: float = 30.0,
 ) -> tuple[Media, float]:
     """The media of a folder, and the second of the source movie at which its files begin.
