@@ -64,7 +64,20 @@ def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
 
 def build_test_loader(config: RunConfig, dataset: Any) -> Any:
     """This process's share of a test set, every sample once."""
-    return _loader(config, dataset, train=False)
+    from avadet.data.movie_order import MovieOrderLoader
+    from avadet.engine import distributed
+    from avadet.engine.precision import default_device
+
+    if config.task != "ava" or config.data.cache:
+        return _loader(config, dataset, train=False)
+    return MovieOrderLoader(
+        dataset,
+        config.eval.batch_size,
+        num_workers=config.data.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        pin_memory=default_device(config.device).type == "cuda",
+    )
 
 
 def _ava(config: RunConfig) -> Parts:

@@ -159,7 +159,7 @@ def _check_movies(args: argparse.Namespace, dataset: Any) -> list[str]:
 
 def _score(args: argparse.Namespace, model: Any, dataset: Any, protocol: str) -> Any:
     from avadet.data.ava_csv import write_detections_csv
-    from avadet.data.loader import build_loader
+    from avadet.data.movie_order import MovieOrderLoader
     from avadet.engine.infer import run_detector
     from avadet.engine.precision import default_device, place, resolve
     from avadet.evaluation.ava import frame_map
@@ -171,7 +171,7 @@ def _score(args: argparse.Namespace, model: Any, dataset: Any, protocol: str) ->
     place(model, device, precision)
     detections = run_detector(
         model,
-        build_loader(dataset, 1, train=False, num_workers=args.workers),
+        MovieOrderLoader(dataset, 1, num_workers=args.workers),
         preprocessing=description.preprocessing,
         activation=description.activation,
         device=device,

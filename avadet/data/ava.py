@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,8 @@ from avadet.data.media import Media, find_media
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy
 from avadet.errors import UserError
 from avadet.structures import Batch, Keyframe, Sample
-from avadet.video.sampling import clip_seconds
+from avadet.video.ring import FrameRing, points_of_all
+from avadet.video.sampling import clamp_to_window, clip_seconds, grid_index, grid_indices
 
 _log = logging.getLogger(__name__)
 
@@ -179,6 +180,39 @@ class AvaDataset(Dataset[Sample]):
         draw = Draw.of(draw, len(self))
         return self._load(draw.sample, self.policy.draw(draw_generator(self.seed, draw)))
 
+    def seconds(self) -> list[float]:
+        """The second of every sample."""
+        return [keyframe.second for keyframe in self._keyframes]
+
+    def stream(self, samples: Sequence[int]) -> Iterator[Sample]:
+        """``self[n]`` for increasing samples of one movie; each frame is decoded once.
+
+        The pixels are those of ``self[n]``, as long as the policy scales all clips alike.
+
+        Raises:
+            ValueError: samples of several movies, or of several sizes.
+        """
+        if not samples:
+            return
+        transforms = [self.policy.draw(draw_generator(self.seed, Draw(n))) for n in samples]
+        keyframes = [self._keyframes[n] for n in samples]
+        videos, sides = {each.video for each in keyframes}, {t.short_side for t in transforms}
+        if len(videos) != 1 or len(sides) != 1:
+            raise ValueError(f"one pass over the movies {videos} at the short sides {sides}")
+        times = [self._times(keyframe) for keyframe in keyframes]
+        window = self._file_window()
+        clips = [clamp_to_window(grid_indices(t, self.fps), window, self.fps) for t in times]
+        with self.media.open(keyframes[0].video) as reader:
+            passing = reader.stream(
+                [point / self.fps for point in points_of_all(clips)],
+                short_side=transforms[0].short_side,
+                fps=self.fps,
+            )
+            ring = FrameRing((grid_index(second, self.fps), frame) for second, frame in passing)
+            for sample, transform, points in zip(samples, transforms, clips):
+                self._check_inside(self._keyframes[sample], reader.duration)
+                yield self._sample(sample, transform, ring.clip(points))
+
     def summary(self) -> str:
         """One line for the log."""
         return (
@@ -187,24 +221,35 @@ class AvaDataset(Dataset[Sample]):
         )
 
     def _load(self, index: int, transform: ClipTransform) -> Sample:
-        keyframe, rows = self._keyframes[index], self.table.rows(index)
-        times = clip_seconds(keyframe.second, self.num_frames, self.frame_stride, self.fps)
-        window = self.window
-        if window is not None:
-            window = window[0] - self.movie_start, window[1] - self.movie_start
+        keyframe = self._keyframes[index]
         with self.media.open(keyframe.video) as reader:
             clip = reader.read(
-                times - self.movie_start,
+                self._times(keyframe),
                 short_side=transform.short_side,
-                window=window,
+                window=self._file_window(),
                 fps=self.fps,
             )
             shown = float(clip.seconds[self.num_frames // 2])
             if abs(shown + self.movie_start - keyframe.second) > _FAR_FROM_KEYFRAME:
                 self._check_inside(keyframe, reader.duration)
+        return self._sample(index, transform, clip.frames)
+
+    def _times(self, keyframe: Keyframe) -> np.ndarray:
+        """Seconds of the clip in the file."""
+        times = clip_seconds(keyframe.second, self.num_frames, self.frame_stride, self.fps)
+        return times - self.movie_start
+
+    def _file_window(self) -> tuple[float, float] | None:
+        if self.window is None:
+            return None
+        return self.window[0] - self.movie_start, self.window[1] - self.movie_start
+
+    def _sample(self, index: int, transform: ClipTransform, frames: np.ndarray) -> Sample:
+        """A sample from its frames (T,H,W,3), scaled but not cut."""
+        rows, size = self.table.rows(index), (frames.shape[1], frames.shape[2])
         boxes_norm = self.table.boxes_norm[rows]
-        corner = transform.corner(*clip.size, boxes_norm)
-        boxes_px = transform.boxes_px(boxes_norm, *clip.size, corner)
+        corner = transform.corner(*size, boxes_norm)
+        boxes_px = transform.boxes_px(boxes_norm, *size, corner)
         labels = self.table.multi_hot(rows, self.num_classes) if self.has_labels else None
         scores = self.table.scores[rows]
         if self.train:
@@ -214,8 +259,8 @@ class AvaDataset(Dataset[Sample]):
                 scores = scores[visible]
                 labels = None if labels is None else labels[visible]
         return Sample(
-            keyframe=keyframe,
-            video=transform.frames(clip.frames, corner),
+            keyframe=self._keyframes[index],
+            video=transform.frames(frames, corner),
             boxes_px=torch.from_numpy(boxes_px.astype(np.float32)),
             boxes_norm=torch.from_numpy(boxes_norm.copy()),
             labels=None if labels is None else torch.from_numpy(labels),

@@ -49,7 +49,7 @@ class ClipLoader:
             pin_memory=pin_memory,
             prefetch_factor=prefetch if num_workers else None,
             persistent_workers=num_workers > 0,
-            worker_init_fn=_prepare_worker if num_workers else None,
+            worker_init_fn=prepare_worker if num_workers else None,
             multiprocessing_context=context if num_workers else None,
         )
 
@@ -71,17 +71,20 @@ class ClipLoader:
             UserError: a sample cannot be read; the message names the file.
         """
         self.batches.set(epoch, start)
-        batches = iter(self._loader)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except UserError as error:
-                # Workers send the text of their traceback; only its last line is for the user.
-                text = str(error)
-                raise UserError(text.rsplit(_ERROR_MARK, 1)[-1].strip()) from error
-            yield batch
+        return telling_user_errors(iter(self._loader))
+
+
+def telling_user_errors(batches: Iterator[Any]) -> Iterator[Any]:
+    """Passes batches on; what users must know arrives as they would read it without workers."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except UserError as error:
+            # Workers send the text of their traceback; only its last line is for the user.
+            raise UserError(str(error).rsplit(_ERROR_MARK, 1)[-1].strip()) from error
+        yield batch
 
 
 def build_loader(
@@ -136,16 +139,17 @@ def build_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch=prefetch,
-        context=_start_method(),
+        context=start_method(),
     )
 
 
-def _start_method() -> str | None:
+def start_method() -> str | None:
     """Fork where it exists: workers share the annotation tables and start in no time."""
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
 
 
-def _prepare_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
+    """What every worker process does first."""
     # One thread each: there are as many workers as the machine should be busy with. The samples
     # seed themselves; this is for code in data sets that does not.
     torch.set_num_threads(1)
