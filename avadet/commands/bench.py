@@ -10,6 +10,7 @@ HELP = "measure speed and accuracy; what is worth keeping goes into docs/benchma
 BENCHES = {
     "evaluation": "AVA frame-mAP at full scale: parse, match and AP times, peak memory",
     "mini-ava": "Slow-only, Fast-only, SlowFast and CSN on one Mini-AVA, several seeds",
+    "family": "every tiny network on one Mini-AVA with one budget: accuracy against cost",
     "persons": "the native person detector beside the detectron2 library",
     "boxes": "action frame-mAP with true boxes and detected ones at several score cuts",
     "person-views": "person AP of mirror images, sizes and smoothing on crowded movies",

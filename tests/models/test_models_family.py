@@ -115,8 +115,9 @@ def test_c3d_has_the_published_parameters() -> None:
 def test_every_tiny_member_learns_as_a_detector(name: str) -> None:
     """Gradients reach every parameter of an AVA detector of stride 16, and are finite."""
     torch.manual_seed(0)
-    args = {} if name.startswith("r2d") else {"output_stride": 16}
-    backbone = BACKBONES.get(name)(**args, zero_init=False)
+    args: dict[str, Any] = {} if name.startswith("r2d") else {"output_stride": 16}
+    args |= {} if name.startswith("torchvision") else {"zero_init": False}
+    backbone = BACKBONES.get(name)(**args)
     assert backbone.strides == (16,)
     model = ActionDetector(backbone, RoIHead(backbone.out_channels, 5, stride=16, dropout=0.0))
     frames = getattr(backbone, "num_frames", 16)

@@ -35,7 +35,8 @@ for _depth in (18, 34, 50, 101, 152):
     CONVNETS[f"r2plus1d_{_depth}"] = partial(r2plus1d, depth=_depth)
 
 for _name in NETWORKS:
-    CONVNETS[f"torchvision_{_name}"] = partial(TorchvisionVideo, network=_name)
+    if _name != "swin3d_mini":
+        CONVNETS[f"torchvision_{_name}"] = partial(TorchvisionVideo, network=_name)
 
 # For tests and small drawn movies, as the other tiny networks.
 _TINY: dict[str, Any] = {"depth": 18, "depths": (1, 1, 1, 1), "width": 16, "stem_stride": 4}
@@ -57,4 +58,5 @@ CONVNETS |= {
     "p3d_tiny": partial(
         p3d, depths=(1, 1, 1, 1), width=16, expansion=2, stem_pool=False, output_stride=16
     ),
+    "torchvision_tiny": partial(TorchvisionVideo, network="swin3d_mini"),
 }

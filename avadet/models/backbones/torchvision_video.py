@@ -7,14 +7,18 @@ the heads of avadet take its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torchvision.models.video as zoo
 from torch import Tensor, nn
+from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from avadet.errors import UserError
 
 # Channels and stride of the last map.
 NETWORKS = {
+    # For small drawn movies: torchvision's Swin, thin and shallow; it has no name for one.
+    "swin3d_mini": (64, 16),
     "r3d_18": (512, 16),
     "mc3_18": (512, 16),
     "r2plus1d_18": (512, 16),
@@ -23,6 +27,15 @@ NETWORKS = {
     "swin3d_s": (768, 32),
     "swin3d_b": (1024, 32),
 }
+_MINI_SWIN = partial(
+    SwinTransformer3d,
+    patch_size=[2, 4, 4],
+    embed_dim=16,
+    depths=[1, 1, 2],
+    num_heads=[1, 2, 4],
+    window_size=[4, 5, 5],
+    stochastic_depth_prob=0.0,
+)
 _CLASSIFIERS = ("fc", "head", "classifier", "avgpool")
 
 
@@ -51,7 +64,8 @@ class TorchvisionVideo(nn.Module):
         stride = own if output_stride is None else output_stride
         if stride != own and (network, stride) != ("s3d", 16):
             raise UserError(f"output_stride: torchvision's {network} has {own}, not {stride}")
-        self.network: nn.Module = getattr(zoo, network)()
+        make = _MINI_SWIN if network == "swin3d_mini" else getattr(zoo, network)
+        self.network: nn.Module = make()
         for name in _CLASSIFIERS:
             if hasattr(self.network, name):
                 setattr(self.network, name, nn.Identity())
