@@ -2,12 +2,12 @@
 
 from avadet.build.components import build_loss, check_component, validate
 from avadet.build.data import (
-    bank_boxes,
     build_ava,
     build_charades,
     build_clips,
     build_media,
 )
+from avadet.build.feature_bank import bank_boxes, note_bank, open_bank
 from avadet.build.models import (
     build_model,
     create_model,
@@ -36,6 +36,8 @@ __all__ = [
     "initialise",
     "list_models",
     "model_costs",
+    "note_bank",
+    "open_bank",
     "read_classes",
     "validate",
 ]

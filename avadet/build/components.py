@@ -18,7 +18,7 @@ from avadet.registry import Registry, suggest
 
 # Arguments that follow from the rest of the config; writing them as well invites contradiction.
 _DERIVED: dict[str, frozenset[str]] = {
-    "head": frozenset({"in_channels", "num_classes", "stride"}),
+    "head": frozenset({"in_channels", "num_classes", "stride", "bank_model"}),
     "loss": frozenset({"logits", "labels"}),
 }
 

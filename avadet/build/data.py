@@ -5,9 +5,8 @@ from __future__ import annotations
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
-from avadet.data.ava_csv import read_groundtruth, read_proposals
-from avadet.data.box_table import BoxTable
 from avadet.data.charades import CharadesDataset
+from avadet.data.feature_bank import BankView
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
 from avadet.data.media import Media, find_media
@@ -24,7 +23,9 @@ def _train_policy(data: DataConfig) -> TrainPolicy:
     )
 
 
-def build_ava(config: RunConfig, classes: LabelMap, *, train: bool) -> AvaDataset:
+def build_ava(
+    config: RunConfig, classes: LabelMap, *, train: bool, bank: BankView | None = None
+) -> AvaDataset:
     """The training set, or the test set with the boxes that are scored."""
     data = config.data
     split = "train" if train else "val"
@@ -51,6 +52,7 @@ def build_ava(config: RunConfig, classes: LabelMap, *, train: bool) -> AvaDatase
         frame_lists=data.frame_lists,
         missing=data.missing_movies,
         cache_short_side=data.test_short_side if data.cache else None,
+        bank=bank,
         seed=config.seed,
     )
 
@@ -62,24 +64,6 @@ def build_media(config: RunConfig) -> tuple[Media, float]:
         given("data.movies", data.movies), data.reader, data.frame_lists, data.fps
     )
     return media, start if data.movie_start is None else data.movie_start
-
-
-def bank_boxes(config: RunConfig, classes: LabelMap, split: str) -> tuple[BoxTable, list[str]]:
-    """Whose features a bank of a split holds, and the movies that it must have.
-
-    The proposals where the config has some, else the ground truth.
-
-    Args:
-        split: "train" or "val".
-    """
-    proposals = getattr(config.data, f"{split}_proposals")
-    truth_path = getattr(config.data, f"{split}_groundtruth")
-    if not proposals:
-        given(f"data.{split}_groundtruth", truth_path)
-    truth = read_groundtruth(truth_path, classes) if truth_path else None
-    found = read_proposals(proposals, label_map=classes) if proposals else truth
-    assert found is not None
-    return found, sorted({*found.videos, *(truth.videos if truth else ())})
 
 
 def build_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipDataset:

@@ -72,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--persons",
         help="person detector: weights, an engine (native, detectron2) or both as ENGINE:WEIGHTS",
     )
+    networks.add_argument(
+        "--bank", help="folder of the feature bank that the weights ask, see `avadet features`"
+    )
     networks.add_argument("--boxes", type=Path, help="known boxes instead of a person detector")
     networks.add_argument("--people-only", action="store_true", help="do not score actions")
     networks.add_argument("--device", default="auto", help="cpu, cuda, cuda:0 (default: auto)")
@@ -200,16 +203,25 @@ def networks(args: argparse.Namespace) -> tuple[PeopleFinder, ActionScorer | Non
 
         raise UserError(_NO_PEOPLE.format(where=WHERE_TO_GET))
     device = default_device(args.device)
-    actions = None if args.people_only else load_actions(weights, args.arch, device, args.precision)
+    actions = None
+    if not args.people_only:
+        actions = load_actions(weights, args.arch, device, args.precision, args.bank)
+        if actions.bank is not None:
+            actions.bank.bank.require([args.movie.stem])
     return _people(args, persons, device), actions
 
 
-def load_actions(weights: str, arch: str | None, device: Any, precision: str) -> ActionScorer:
-    """An action detector ready to score."""
+def load_actions(
+    weights: str, arch: str | None, device: Any, precision: str, bank: str | None = None
+) -> ActionScorer:
+    """An action detector ready to score, with the feature bank that it asks."""
+    from avadet.build import open_bank
     from avadet.convert import load_model
     from avadet.pipeline import ActionScorer
 
-    return ActionScorer(load_model(weights, arch=arch), device=device, precision=precision)
+    model = load_model(weights, arch=arch)
+    view = open_bank(model, bank, "--bank")
+    return ActionScorer(model, device=device, precision=precision, bank=view)
 
 
 def _people(args: argparse.Namespace, persons: str | None, device: Any) -> PeopleFinder:

@@ -87,7 +87,8 @@ def detect(config: Any, model: Any, device: Any, precision: str) -> tuple[list[A
     if description.class_ids is not None:
         names = description.class_names or tuple(map(str, description.class_ids))
         classes = LabelMap(description.class_ids, names)
-    dataset = build.build_ava(config, classes, train=False)
+    bank = build.open_bank(model, config.data.feature_bank)
+    dataset = build.build_ava(config, classes, train=False, bank=bank)
     log.info("test: %s", dataset.summary())
     chosen = resolve(precision, device)
     place(model, device, chosen)

@@ -88,11 +88,13 @@ def _ava(config: RunConfig) -> Parts:
     classes = build.read_classes(config)
     model = build.build_model(config, classes)
     build.initialise(model, config)
-    training = build.build_ava(config, classes, train=True)
+    bank = build.open_bank(model, config.data.feature_bank)
+    build.note_bank(model, bank)
+    training = build.build_ava(config, classes, train=True, bank=bank)
     log.info("training: %s", training.summary())
     test = None
     if config.data.val_groundtruth:
-        test = build.build_ava(config, classes, train=False)
+        test = build.build_ava(config, classes, train=False, bank=bank)
         boxes = "detected" if config.data.val_proposals else "ground-truth"
         log.info("test, %s boxes: %s", boxes, test.summary())
     task = AvaTask(

@@ -150,7 +150,7 @@ def _described(description: ModelDescription) -> list[str]:
     clip = description.preprocessing
     names = description.class_names
     some = f" ({', '.join(names[:3])}, ...)" if names else ""
-    return [
+    lines = [
         f"network: {description.name}: {description.backbone} {description.backbone_args}, "
         f"head {description.head} {description.head_args}",
         f"task: {description.task}, {description.num_classes} classes{some}, "
@@ -158,6 +158,16 @@ def _described(description: ModelDescription) -> list[str]:
         f"clip: {clip.num_frames} frames, stride {clip.frame_stride} at {clip.fps:g} fps, short "
         f"side {clip.test_short_side}, {clip.channel_order}, mean {clip.mean}, std {clip.std}",
     ]
+    with torch.device("meta"):
+        head = create(description).head
+    if hasattr(head, "bank_window"):
+        window = head.bank_window
+        lines.append(
+            f"asks: a long-term feature bank (`avadet features`) of {head.bank_channels} channels, "
+            f"{window.seconds:g} s around each keyframe at {window.rate:g} per second, up to "
+            f"{window.max_persons} people a step"
+        )
+    return lines
 
 
 def problems_of(found: Recognised) -> list[str]:

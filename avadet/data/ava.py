@@ -15,6 +15,7 @@ from avadet import boxes as box_ops
 from avadet.data.ava_csv import Paths, read_excluded, read_groundtruth, read_proposals
 from avadet.data.box_table import BoxTable
 from avadet.data.draws import Draw, draw_generator
+from avadet.data.feature_bank import BankView
 from avadet.data.frame_cache import CachedMedia
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.data.labelling import label_by_overlap, training_boxes
@@ -65,6 +66,8 @@ class AvaDataset(Dataset[Sample]):
         frame_lists: lists of extracted frames, paths relative to ``media``.
         missing: ``error``, or ``skip`` to leave out movies that are not there, with a count.
         cache_short_side: decode every movie once, keep it in memory at this short side.
+        bank: long-term features of all movies in use; each sample carries its window, in training
+            a random choice where a step has too many people.
         seed: of the augmentation.
 
     Raises:
@@ -100,6 +103,7 @@ class AvaDataset(Dataset[Sample]):
         frame_lists: Sequence[str] = (),
         missing: Literal["error", "skip"] = "error",
         cache_short_side: int | None = None,
+        bank: BankView | None = None,
         seed: int = 0,
     ) -> None:
         if groundtruth is None and (train or proposals is None):
@@ -142,6 +146,9 @@ class AvaDataset(Dataset[Sample]):
                 f"({first_second}, {last_second}, {keyframe_rate}), the score threshold "
                 f"({score_threshold}) and the names of the movies"
             )
+        self.bank = bank
+        if bank is not None:
+            bank.bank.require(self.videos)
         if cache_short_side is not None:
             self.media = CachedMedia(self.media, self.videos, cache_short_side, fps)
 
@@ -178,7 +185,8 @@ class AvaDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: int | Draw) -> Sample:
         draw = Draw.of(draw, len(self))
-        return self._load(draw.sample, self.policy.draw(draw_generator(self.seed, draw)))
+        rng = draw_generator(self.seed, draw)
+        return self._load(draw.sample, self.policy.draw(rng), rng)
 
     def seconds(self) -> list[float]:
         """The second of every sample."""
@@ -194,7 +202,8 @@ class AvaDataset(Dataset[Sample]):
         """
         if not samples:
             return
-        transforms = [self.policy.draw(draw_generator(self.seed, Draw(n))) for n in samples]
+        draws = [draw_generator(self.seed, Draw(n)) for n in samples]
+        transforms = [self.policy.draw(rng) for rng in draws]
         keyframes = [self._keyframes[n] for n in samples]
         videos, sides = {each.video for each in keyframes}, {t.short_side for t in transforms}
         if len(videos) != 1 or len(sides) != 1:
@@ -209,9 +218,9 @@ class AvaDataset(Dataset[Sample]):
                 fps=self.fps,
             )
             ring = FrameRing((grid_index(second, self.fps), frame) for second, frame in passing)
-            for sample, transform, points in zip(samples, transforms, clips):
+            for sample, transform, points, rng in zip(samples, transforms, clips, draws):
                 self._check_inside(self._keyframes[sample], reader.duration)
-                yield self._sample(sample, transform, ring.clip(points))
+                yield self._sample(sample, transform, ring.clip(points), rng)
 
     def summary(self) -> str:
         """One line for the log."""
@@ -220,7 +229,7 @@ class AvaDataset(Dataset[Sample]):
             f"{len(self.table.labels)} labels of {self.num_classes} classes"
         )
 
-    def _load(self, index: int, transform: ClipTransform) -> Sample:
+    def _load(self, index: int, transform: ClipTransform, rng: np.random.Generator) -> Sample:
         keyframe = self._keyframes[index]
         with self.media.open(keyframe.video) as reader:
             clip = reader.read(
@@ -232,7 +241,7 @@ class AvaDataset(Dataset[Sample]):
             shown = float(clip.seconds[self.num_frames // 2])
             if abs(shown + self.movie_start - keyframe.second) > _FAR_FROM_KEYFRAME:
                 self._check_inside(keyframe, reader.duration)
-        return self._sample(index, transform, clip.frames)
+        return self._sample(index, transform, clip.frames, rng)
 
     def _times(self, keyframe: Keyframe) -> np.ndarray:
         """Seconds of the clip in the file."""
@@ -244,7 +253,9 @@ class AvaDataset(Dataset[Sample]):
             return None
         return self.window[0] - self.movie_start, self.window[1] - self.movie_start
 
-    def _sample(self, index: int, transform: ClipTransform, frames: np.ndarray) -> Sample:
+    def _sample(
+        self, index: int, transform: ClipTransform, frames: np.ndarray, rng: np.random.Generator
+    ) -> Sample:
         """A sample from its frames (T,H,W,3), scaled but not cut."""
         rows, size = self.table.rows(index), (frames.shape[1], frames.shape[2])
         boxes_norm = self.table.boxes_norm[rows]
@@ -258,6 +269,9 @@ class AvaDataset(Dataset[Sample]):
                 boxes_norm, boxes_px = boxes_norm[visible], boxes_px[visible]
                 scores = scores[visible]
                 labels = None if labels is None else labels[visible]
+        bank = mask = None
+        if self.bank is not None:
+            bank, mask = self.bank.at(self._keyframes[index], rng if self.train else None)
         return Sample(
             keyframe=self._keyframes[index],
             video=transform.frames(frames, corner),
@@ -265,6 +279,8 @@ class AvaDataset(Dataset[Sample]):
             boxes_norm=torch.from_numpy(boxes_norm.copy()),
             labels=None if labels is None else torch.from_numpy(labels),
             box_scores=torch.from_numpy(scores.copy()),
+            bank=bank,
+            bank_mask=mask,
         )
 
     def _check_inside(self, keyframe: Keyframe, duration: float) -> None:

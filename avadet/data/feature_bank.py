@@ -25,7 +25,7 @@ from torch import Tensor
 
 from avadet.errors import UserError
 from avadet.files import atomic_path, write_json
-from avadet.structures import BankWindow, Keyframe
+from avadet.structures import BankWindow, Keyframe, Sample
 
 FORMAT = 1
 DTYPES = ("float32", "float16")
@@ -311,6 +311,30 @@ class FeatureBank:
                 f"bank.json say {expected} {self.facts.dtype}; delete both and make them again"
             )
         return _Movie(features, seconds, first)
+
+
+@dataclass(frozen=True)
+class BankView:
+    """A bank as one network looks at it.
+
+    Attributes:
+        bank: where the entries are.
+        window: which of them each keyframe is shown.
+    """
+
+    bank: FeatureBank
+    window: BankWindow
+
+    def at(
+        self, keyframe: Keyframe, rng: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(L,D) entries and (L,) mask of a keyframe, see ``FeatureBank.window``."""
+        return self.bank.window(keyframe, self.window, rng)
+
+    def added_to(self, sample: Sample) -> Sample:
+        """A sample of a test with its window."""
+        features, mask = self.at(sample.keyframe)
+        return replace(sample, bank=features, bank_mask=mask)
 
 
 def read_facts(folder: str | os.PathLike[str]) -> BankFacts:

@@ -57,7 +57,7 @@ class AvaTask(Task):
         if batch.labels is None:
             raise ValueError(f"no labels to learn from: {', '.join(self.describe(batch))}")
         video = normalize(batch.video, self._preprocessing)
-        logits = self.model(video, batch.boxes_px)  # (sum N_i, K)
+        logits = self.model(video, batch.boxes_px, *batch.bank_inputs)  # (sum N_i, K)
         if len(logits) == 0:
             return logits.float().sum()
         return self._loss(logits.float(), batch.labels)

@@ -55,10 +55,10 @@ def detect_batch(
     with torch.no_grad():
         video = normalize(moved.video, preprocessing)
         if precision is None:
-            logits = model(video, moved.boxes_px)
+            logits = model(video, moved.boxes_px, *moved.bank_inputs)
         else:
             with precision.autocast():
-                logits = model(video, moved.boxes_px)
+                logits = model(video, moved.boxes_px, *moved.bank_inputs)
     names = [str(each) for each in batch.keyframes]
     scores = checked(activate(logits, activation).cpu(), names)
     counts = [len(boxes) for boxes in batch.boxes_norm]

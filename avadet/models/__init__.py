@@ -1,3 +1,5 @@
 """Networks: backbones, heads, the two complete models, losses, weights and costs."""
 
-from avadet.models import relation as relation  # it registers its head
+# They register their heads.
+from avadet.models import bank_head as bank_head
+from avadet.models import relation as relation

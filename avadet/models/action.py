@@ -56,7 +56,9 @@ class ActionDetector(_ActionModel):
     """What each person of a clip does.
 
     Shape: video (B,3,T,H,W), normalised, or a tuple of ready pathway clips; boxes: B tensors
-    (N_i,4), xyxy in pixels of the clip, N_i may be 0 -> (sum N_i, K) logits.
+    (N_i,4), xyxy in pixels of the clip, N_i may be 0 -> (sum N_i, K) logits. Heads that ask a
+    long-term feature bank also take it, (B,L,D), and its mask, (B,L) bool, None for no empty
+    places.
     """
 
     def __init__(
@@ -71,5 +73,18 @@ class ActionDetector(_ActionModel):
             if tuple(strides) != tuple(backbone.strides):
                 raise ValueError(f"the maps have strides {backbone.strides}, not {stride}")
 
-    def forward(self, video: Video, boxes: Sequence[Tensor]) -> Tensor:
+    @property
+    def needs_bank(self) -> bool:
+        """Whether the head asks a long-term feature bank."""
+        return hasattr(self.head, "bank_window")
+
+    def forward(
+        self,
+        video: Video,
+        boxes: Sequence[Tensor],
+        bank: Tensor | None = None,
+        bank_mask: Tensor | None = None,
+    ) -> Tensor:
+        if self.needs_bank:
+            return self.head(self.backbone(video), boxes, bank, bank_mask)
         return self.head(self.backbone(video), boxes)

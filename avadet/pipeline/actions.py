@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from avadet.data.feature_bank import BankView
 from avadet.engine.infer import detect_batch
 from avadet.engine.precision import place, resolve
 from avadet.errors import UserError
@@ -24,6 +25,7 @@ class ActionScorer:
         model: an ``ActionDetector`` that carries its description; it is moved and readied.
         device: to run on.
         precision: "auto", "fp32", "bf16" or "fp16", see ``engine.precision``.
+        bank: the long-term features that the model asks, where it asks any.
 
     Raises:
         UserError: the model has no description or is not a detector, or the device cannot
@@ -36,6 +38,7 @@ class ActionScorer:
         *,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
+        bank: BankView | None = None,
     ) -> None:
         description: ModelDescription | None = getattr(model, "description", None)
         if description is None:
@@ -46,6 +49,7 @@ class ActionScorer:
                 "(train one from it with `avadet train configs/ava/...`)"
             )
         self.description = description
+        self.bank = bank
         self.device = torch.device(device)
         self.precision = resolve(precision, self.device)
         self.model = place(model, self.device, self.precision).eval()
@@ -74,6 +78,8 @@ class ActionScorer:
         Raises:
             UserError: a score is not finite.
         """
+        if self.bank is not None:
+            samples = [self.bank.added_to(sample) for sample in samples]
         return detect_batch(
             self.model,
             Batch.collate(samples),
