@@ -98,3 +98,33 @@ def test_detectors_get_maps_of_stride_16() -> None:
             with torch.device("meta"):
                 model = create(build.describe(config, LabelMap.numbered(80)))
             assert set(model.backbone.strides) <= {8, 16}, name(path)
+
+
+ZOO = [path for path in CONFIGS if load_config(path).model.init.source == "zoo"]
+
+
+@pytest.mark.parametrize("path", ZOO, ids=name)
+def test_zoo_weights_fit_the_config(path: Path) -> None:
+    """The same tensors in the backbone, and pixels as the weights expect them."""
+    config = load_config(path)
+    arch = zoo.rows()[config.model.init.name].arch
+    if not arch:
+        pytest.skip("its architecture is told from the file")
+    published = architectures.get(arch).description
+    with torch.device("meta"):
+        ours = create(build.describe(config, LabelMap.numbered(80))).backbone
+        theirs = create(published).backbone
+    assert _shapes(ours) == _shapes(theirs)
+    wanted = config.model.preprocessing
+    assert wanted.mean == pytest.approx(published.preprocessing.mean, abs=1e-4)
+    assert wanted.std == pytest.approx(published.preprocessing.std, abs=1e-4)
+    # Batch norms' constants leave no trace in the shapes.
+    assert _epsilons(ours) == _epsilons(theirs)
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def _epsilons(module: torch.nn.Module) -> list[float]:
+    return [each.eps for each in module.modules() if isinstance(each, torch.nn.BatchNorm3d)]
