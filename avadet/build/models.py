@@ -19,7 +19,7 @@ from avadet.errors import UserError
 from avadet.evaluation import charades_io
 from avadet.models.cost import count_flops, count_parameters
 from avadet.models.description import ModelDescription, create, load_backbone, load_state
-from avadet.models.inflate import inflate_resnet
+from avadet.models.inflate import inflate
 from avadet.models.preprocess import Preprocessing
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def initialise(model: nn.Module, config: RunConfig) -> None:
         return
     if init.source == "inflate":
         assert init.path is not None
-        inflate_resnet(model.backbone, convert.read_image_network(init.path))
+        inflate(model.backbone, convert.read_image_network(init.path))
         _log.info("backbone inflated from %s; the head starts anew", init.path)
         return
     name = init.path if init.source == "file" else init.name
@@ -161,7 +161,9 @@ def model_costs(name: str) -> dict[str, Any]:
         "task": description.task,
         "classes": description.num_classes,
         "params": count_parameters(model),
-        "macs": count_flops(model.backbone, (1, 3, frames, side, side)),
+        "macs": count_flops(
+            model.backbone, (1, description.preprocessing.channels, frames, side, side)
+        ),
         "frames": frames,
         "side": side,
     }

@@ -47,8 +47,8 @@ class InitConfig(_Node):
     """Where the weights come from before training.
 
     ``file``: any checkpoint ``avadet convert --inspect`` understands; ``zoo``: a name from
-    ``avadet zoo list``; ``inflate``: a 2D ImageNet ResNet checkpoint; ``bundled``: a file that
-    the package carries.
+    ``avadet zoo list``; ``inflate``: a 2D ImageNet ResNet or GoogLeNet checkpoint; ``bundled``: a
+    file that the package carries.
     """
 
     source: Literal["none", "file", "zoo", "inflate", "bundled"] = "none"

@@ -25,7 +25,7 @@ def load_model(
 
 
 def read_image_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a 2D ImageNet ResNet, torchvision's names, for inflation.
+    """The state dict of a 2D ImageNet ResNet or GoogLeNet, torchvision's names, for inflation.
 
     Args:
         path: a file, or a name of the zoo.

@@ -79,11 +79,14 @@ def describe(
     head_name: str | None = None,
     norm: tuple[tuple[float, ...], tuple[float, ...]] = GREY,
     side: int = 256,
+    fps: float | None = None,
+    modality: str = "rgb",
     source: str = "avadet",
 ) -> ModelDescription:
     """A description from what differs between architectures.
 
-    Detection gets stride 16 in the backbone unless ``args`` say otherwise.
+    Detection gets stride 16 in the backbone unless ``args`` say otherwise; ``fps`` defaults to the
+    data set's.
     """
     data = DATASETS[dataset]
     detection = data.task == "detection"
@@ -102,7 +105,8 @@ def describe(
             side,
             mean,  # type: ignore[arg-type]
             std,  # type: ignore[arg-type]
-            fps=data.fps,
+            fps=data.fps if fps is None else fps,
+            modality=modality,
         ),
         activation=data.activation,
         backbone_args=backbone_args,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avadet.convert import architectures, zoo
-from avadet.convert.recognise import Recognised, find_layout, recognise, unwrap
+from avadet.convert.recognise import Recognised, recognise, unwrap
 from avadet.convert.rules import fit
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
@@ -25,6 +25,9 @@ from avadet.models.description import (
 from avadet.registry import suggest
 
 logger = logging.getLogger(__name__)
+
+# A tensor of each kind of image network that can be inflated.
+_IMAGE_NETWORKS = ("layer1.0.conv2.weight", "inception3a.branch1.conv.weight")
 
 
 def load_model(
@@ -95,7 +98,7 @@ def load_recognised(found: Recognised) -> nn.Module:
 
 
 def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a 2D ImageNet ResNet under torchvision's names, for inflation.
+    """The state dict of a 2D ImageNet ResNet or GoogLeNet, torchvision's names, for inflation.
 
     Raises:
         UserError: unreadable, or another network.
@@ -105,8 +108,12 @@ def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor
         path, _ = _from_zoo(str(path_or_name), None)
     content, _ = read_checkpoint(path)
     state, _ = unwrap(content, path)
-    if find_layout(state, path).source != "torchvision" or state["conv1.weight"].ndim != 4:
-        raise UserError(f"{path}: not a 2D ResNet of torchvision; only those are inflated")
+    first = [state[name] for name in _IMAGE_NETWORKS if name in state]
+    if not first or first[0].ndim != 4:
+        raise UserError(
+            f"{path}: neither a 2D ResNet nor a GoogLeNet under torchvision's names; only those "
+            f"are inflated (its first tensors: {', '.join(list(state)[:3])})"
+        )
     return state
 
 

@@ -32,7 +32,8 @@ class ZooRow:
         name: stable; the architecture's name, with what distinguishes this file.
         arch: architecture (``architectures``), "" where its family is not in the house yet or the
             file is a backbone to fine-tune from.
-        source: whose format: "pyslowfast", "pytorchvideo", "mmaction2", "vmz", "torchvision".
+        source: whose format: "pyslowfast", "pytorchvideo", "mmaction2", "vmz", "torchvision",
+            "pytorch_i3d".
         url: where it is.
         licence: as its publisher states it.
         published: metric -> value as published: "map", "top1", "top5", in per cent.

@@ -49,7 +49,8 @@ class PoolHead(nn.Module):
         window: cells per side of the maps at the training crop (7 for 224 pixels at stride 32);
             ``fully_convolutional`` slides a window of this size over larger maps.
         sliding: (t,h,w): the mean is taken over windows of so many cells first and then over the
-            windows, so that cells in the middle count more often (torchvision's S3D: 2,7,7).
+            windows, so that cells in the middle count more often (torchvision's S3D: 2,7,7); None
+            for a side stands for the whole of it.
         mlp_hidden: units of a layer without bias, with ReLU, between mean and dropout (X3D); None
             for none.
         init_std: of the linear layers' weights.
@@ -64,7 +65,7 @@ class PoolHead(nn.Module):
         *,
         dropout: float = 0.5,
         window: int | None = None,
-        sliding: Sequence[int] | None = None,
+        sliding: Sequence[int | None] | None = None,
         mlp_hidden: int | None = None,
         init_std: float = 0.01,
     ) -> None:
@@ -92,7 +93,7 @@ class PoolHead(nn.Module):
         """
         if self.sliding is not None:
             sides = [
-                [min(pair) for pair in zip(self.sliding, each.shape[2:], strict=True)]
+                [min(k or side, side) for k, side in zip(self.sliding, each.shape[2:], strict=True)]
                 for each in maps
             ]
             maps = [F.avg_pool3d(each, side, 1) for each, side in zip(maps, sides, strict=True)]

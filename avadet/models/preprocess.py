@@ -12,6 +12,11 @@ from torch import Tensor
 from avadet.errors import UserError
 
 CHANNEL_ORDERS = ("rgb", "bgr")
+MODALITIES = ("rgb", "flow")
+# Optical flow is kept as pictures: 128 is no motion, the first two channels are x and y
+# (``data.flow``). So scaled it lies in [-1,1].
+FLOW_MEAN = (128 / 255, 128 / 255, 128 / 255)
+FLOW_STD = (127 / 255, 127 / 255, 127 / 255)
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Preprocessing:
         test_short_side: pixels of the shorter side at test time.
         mean, std: per channel in the order fed, of pixels in [0,1].
         channel_order: "rgb", or "bgr" for weights trained so.
-        fps: of the grid; 30 for all public weights.
+        fps: of the grid; 30 for most public weights.
+        modality: "rgb", or "flow" for networks of optical flow, which get its two channels.
     """
 
     num_frames: int
@@ -34,6 +40,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
     channel_order: str = "rgb"
     fps: float = 30.0
+    modality: str = "rgb"
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frame_stride", "test_short_side"):
@@ -51,6 +58,15 @@ class Preprocessing:
             )
         if self.fps <= 0:
             raise UserError(f"preprocessing.fps: {self.fps} must be positive")
+        if self.modality not in MODALITIES:
+            raise UserError(f"preprocessing.modality: '{self.modality}' is not rgb or flow")
+        if self.modality == "flow" and self.channel_order != "rgb":
+            raise UserError("preprocessing.channel_order: flow has x before y, that is 'rgb'")
+
+    @property
+    def channels(self) -> int:
+        """Of the clips that the network gets: 3, or 2 of flow."""
+        return 2 if self.modality == "flow" else 3
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -77,12 +93,13 @@ def normalize(video: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Pixels to what the network was trained on: (x / 255 - mean) / std.
 
     Args:
-        video: (B,3,T,H,W) or (3,T,H,W), RGB, values 0..255, uint8 or floating point.
+        video: (B,3,T,H,W) or (3,T,H,W), RGB or pictures of flow, values 0..255, uint8 or
+            floating point.
         preprocessing: the network's.
 
     Returns:
         float32 of the same shape, on the same device and in the same memory format; channels
-        reversed where the network wants BGR.
+        reversed where the network wants BGR, the first two of them where it wants flow.
     """
     axis = video.ndim - 4
     if axis not in (0, 1) or video.shape[axis] != 3:
@@ -93,4 +110,5 @@ def normalize(video: Tensor, preprocessing: Preprocessing) -> Tensor:
     x = video.to(torch.float32, copy=True)
     mean = torch.tensor(preprocessing.mean, device=x.device).view(3, 1, 1, 1)
     std = torch.tensor(preprocessing.std, device=x.device).view(3, 1, 1, 1)
-    return x.div_(255.0).sub_(mean).div_(std)
+    x = x.div_(255.0).sub_(mean).div_(std)
+    return x.narrow(axis, 0, 2) if preprocessing.modality == "flow" else x

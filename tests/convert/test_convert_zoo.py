@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from avadet.commands import zoo as zoo_command
-from avadet.convert import architectures, load_model, zoo
+from avadet.convert import architectures, load_model, recognise, zoo
 from avadet.convert.zoo import ZooRow
 from avadet.errors import UserError
 
@@ -220,7 +220,7 @@ def test_rows_are_complete() -> None:
         assert urlsplit(row.url).scheme == "https"
         assert row.licence
         assert row.protocol
-        assert row.source in ("pyslowfast", "pytorchvideo", "mmaction2", "vmz", "torchvision")
+        assert row.source in {layout.source for layout in recognise.LAYOUTS}
         assert row.arch == "" or row.arch in architectures.architectures()
         assert all(0 < value < 100 for value in row.published.values())
         assert re.fullmatch(r"([0-9a-f]{8})?", row.sha256_prefix)

@@ -21,7 +21,6 @@ from avadet.models.action import ActionClassifier, ActionDetector
 from avadet.models.backbones import BACKBONES
 from avadet.models.backbones.c3d import C3DHead
 from avadet.models.backbones.catalogue import CONVNETS
-from avadet.models.backbones.inception3d import Inception3D, inflate_inception
 from avadet.models.backbones.r3d import mixed
 from avadet.models.cost import count_flops, count_parameters
 from avadet.models.heads import PoolHead, RoIHead
@@ -218,28 +217,6 @@ def test_the_one_block_maker_gives_torchvisions_network(network: str, is_3d: lis
     theirs.avgpool, theirs.fc = nn.Identity(), nn.Identity()
     clip = torch.randn(1, 3, 4, 32, 32)
     torch.testing.assert_close(ours(clip)[0].flatten(1), theirs(clip), rtol=1e-4, atol=1e-4)
-
-
-@torch.inference_mode()
-def test_a_still_clip_gives_the_image_networks_answer() -> None:
-    """I3D inflated from GoogLeNet: each frame's map is the image network's."""
-    import torchvision
-
-    image_network = torchvision.models.googlenet(
-        weights=None, aux_logits=False, init_weights=False, transform_input=False
-    ).eval()
-    seen: list[Tensor] = []
-    image_network.inception5b.register_forward_hook(lambda _m, _i, output: seen.append(output))
-    image = torch.randn(1, 3, 64, 64)
-    image_network(image)
-    network = Inception3D().eval()
-    inflate_inception(network, image_network.state_dict(), mode="center")
-    (maps,) = network(image.unsqueeze(2).expand(-1, -1, 16, -1, -1))
-    scale = seen[0].abs().max()
-    for t in range(maps.shape[2]):
-        assert (maps[:, :, t] - seen[0]).abs().max() < 1e-4 * scale
-    with pytest.raises(UserError, match="GoogLeNet"):
-        inflate_inception(network, {})
 
 
 def test_sliding_mean_counts_the_middle_more_often() -> None:

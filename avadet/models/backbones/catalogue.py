@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from avadet.models.backbones.c3d import C3D
+from avadet.models.backbones.cnn_lstm import CNNLSTM
 from avadet.models.backbones.inception3d import Inception3D
 from avadet.models.backbones.r3d import mixed, mixed_stages, p3d, r2d, r2plus1d
 from avadet.models.backbones.torchvision_video import NETWORKS, TorchvisionVideo
@@ -20,10 +21,12 @@ CONVNETS: dict[str, Callable[..., Any]] = {
     "x3d_m": partial(X3D, depth_factor=2.2),
     "x3d_l": partial(X3D, depth_factor=5.0),
     "i3d_inception": partial(Inception3D, kind="full"),
-    "s3d": partial(Inception3D, kind="separable", ceil_pools=False),
-    "s3d_g": partial(Inception3D, kind="separable", gated=True, ceil_pools=False),
+    "s3d": partial(Inception3D, kind="separable", padding="symmetric"),
+    "s3d_g": partial(Inception3D, kind="separable", gated=True, padding="symmetric"),
     "r2d_18": partial(r2d, depth=18),
     "r2d_34": partial(r2d, depth=34),
+    "cnn_lstm_r50": partial(CNNLSTM, depth=50),
+    "cnn_lstm_r101": partial(CNNLSTM, depth=101),
     "p3d_63": partial(p3d, depth=50),
     "p3d_199": partial(p3d, depth=152),
 }
@@ -43,10 +46,22 @@ _TINY: dict[str, Any] = {"depth": 18, "depths": (1, 1, 1, 1), "width": 16, "stem
 _TINY |= {"stem_pool": False}
 CONVNETS |= {
     "c3d_tiny": partial(C3D, width=6, norm=True),
+    "cnn_lstm_tiny": partial(
+        CNNLSTM,
+        depths=(1, 1, 1, 1),
+        width=16,
+        expansion=2,
+        hidden=64,
+        stem_pool=False,
+        output_stride=16,
+        alpha=4,
+    ),
     "x3d_tiny": partial(X3D, depth_factor=0.5, width=16, stem_kernel_t=3),
     "i3d_inception_tiny": partial(Inception3D, kind="full", width=0.125),
-    "s3d_tiny": partial(Inception3D, kind="separable", width=0.125, ceil_pools=False),
-    "s3d_g_tiny": partial(Inception3D, kind="separable", gated=True, width=0.125, ceil_pools=False),
+    "s3d_tiny": partial(Inception3D, kind="separable", width=0.125, padding="symmetric"),
+    "s3d_g_tiny": partial(
+        Inception3D, kind="separable", gated=True, width=0.125, padding="symmetric"
+    ),
     "r2d_tiny": partial(r2d, **_TINY, num_frames=32, output_stride=16),
     "f_r2d_tiny": partial(mixed, **_TINY, temporal=mixed_stages("f_r2d"), output_stride=16),
     "r3d_tiny": partial(mixed, **_TINY, temporal=mixed_stages("r3d"), output_stride=16),

@@ -2,7 +2,8 @@
 
 I3D has 3x3x3 filters throughout, S3D splits each into 1x3x3 and 3x1x1, S3D-G weighs every channel
 after the temporal part by what the whole clip says. As in the published networks the 5x5 branch of
-the image network is 3x3x3.
+the image network is 3x3x3. For AVA the pool in front of 5b keeps the frame's grid (and the 3x3
+filters after it dilate), so that the last map has stride 16.
 
 Parameter names::
 
@@ -20,7 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avadet.errors import UserError
-from avadet.models.layers import ConvNorm, ConvSpec, NormMaker, batch_norm, init_convolutions
+from avadet.models.layers import (
+    ConvMaker,
+    ConvNorm,
+    ConvSpec,
+    NormMaker,
+    Triple,
+    batch_norm,
+    init_convolutions,
+)
 from avadet.models.layers import plain_conv as plain
 
 # 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after the pool.
@@ -36,13 +45,41 @@ MIXED = {
     "5c": (384, 192, 384, 48, 128, 128),
 }
 KINDS = ("full", "separable")
+PADDINGS = ("ceil", "symmetric", "tensorflow")
+
+
+def pad_as_tensorflow(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Zeros around frames, rows and columns so that ceil(size / stride) windows fit ("SAME").
+
+    The odd one goes behind: 7 over 224 with stride 2 has 2 zeros in front and 3 behind.
+
+    Shape: (B,C,T,H,W) -> the padded clip.
+    """
+    sides: list[int] = []
+    for size, k, step in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride)):
+        total = max((-(-size // step) - 1) * step + k - size, 0)
+        sides += [total // 2, total - total // 2]
+    return F.pad(x, sides)
+
+
+class TensorFlowConv3d(nn.Conv3d):
+    """A convolution that pads by ``pad_as_tensorflow``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_as_tensorflow(x, self.kernel_size, self.stride))
+
+
+def tensorflow_conv(spec: ConvSpec) -> nn.Conv3d:
+    """A conv maker: one convolution without bias, padded as TensorFlow does."""
+    channels = (spec.in_channels, spec.out_channels)
+    return TensorFlowConv3d(*channels, spec.kernel, stride=spec.stride, bias=False)
 
 
 class Layer(ConvNorm):
     """Convolution, norm, ReLU."""
 
-    def __init__(self, spec: ConvSpec) -> None:
-        super().__init__(plain(spec), spec.norm(spec.out_channels))
+    def __init__(self, spec: ConvSpec, maker: ConvMaker = plain) -> None:
+        super().__init__(maker(spec), spec.norm(spec.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x), inplace=True)
@@ -118,8 +155,10 @@ class Inception3D(nn.Module):
         kind: "full" (I3D) or "separable" (S3D).
         gated: S3D-G; needs "separable".
         width: share of the published channels.
-        ceil_pools: max pools round up, without padding, as the image network and the reference of
-            I3D do; otherwise they pad on both sides (torchvision's S3D).
+        in_channels: 3, or 2 for optical flow.
+        padding: "ceil": max pools round up, without padding, as the image network does;
+            "symmetric": they pad on both sides (torchvision's S3D); "tensorflow": they and the
+            first convolution pad as TensorFlow does (the published I3D weights).
         output_stride, dilate: 32, 16 or 8: the last pools keep their temporal stride alone, and the
             3x3 layers after them dilate.
         norm_eps, norm_momentum: of every batch norm.
@@ -137,7 +176,8 @@ class Inception3D(nn.Module):
         kind: str = "full",
         gated: bool = False,
         width: float = 1.0,
-        ceil_pools: bool = True,
+        in_channels: int = 3,
+        padding: str = "ceil",
         output_stride: int = 32,
         dilate: bool = True,
         norm_eps: float = 1e-3,
@@ -150,6 +190,8 @@ class Inception3D(nn.Module):
             raise UserError(f"kind: '{kind}' is not one of {', '.join(KINDS)}")
         if gated and kind != "separable":
             raise UserError("gated: only the separable network has gates")
+        if padding not in PADDINGS:
+            raise UserError(f"padding: '{padding}' is not one of {', '.join(PADDINGS)}")
         if output_stride not in (8, 16, 32):
             raise UserError(f"output_stride: {output_stride} is not one of 8, 16, 32")
         norm = batch_norm(norm_eps, norm_momentum)
@@ -159,9 +201,13 @@ class Inception3D(nn.Module):
 
         def layer(channels: int, out: int, kernel: int, stride: int) -> nn.Module:
             spec = ConvSpec(channels, out, (kernel,) * 3, (stride,) * 3, norm=norm)
-            return SplitLayer(spec, gated) if kind == "separable" else Layer(spec)
+            if kind == "separable":
+                return SplitLayer(spec, gated)
+            # At stride 1 all paddings are one.
+            shifted = padding == "tensorflow" and stride > 1
+            return Layer(spec, tensorflow_conv if shifted else plain)
 
-        self.conv1 = layer(3, wide(64), 7, 2)
+        self.conv1 = layer(in_channels, wide(64), 7, 2)
         self.conv2 = Layer(ConvSpec(wide(64), wide(64), (1, 1, 1), norm=norm))
         self.conv3 = layer(wide(64), wide(192), 3, 1)
         channels = wide(192)
@@ -175,70 +221,30 @@ class Inception3D(nn.Module):
             widths = [wide(each) for each in published]
             self.mixed[name] = Mixed(channels, widths, kind, gated, rate, norm)
             channels = widths[0] + widths[2] + widths[4] + widths[5]
-        self.ceil_pools = ceil_pools
+        self.padding = padding
         self.out_channels = (channels,)
         self.strides = (output_stride,)
         init_convolutions(self)
 
-    def _pool(self, x: Tensor, kernel: tuple[int, int, int], stride: int) -> Tensor:
-        steps = (1 if kernel[0] == 1 else 2, stride, stride)
-        if self.ceil_pools or 2 in kernel:
-            return F.max_pool3d(x, kernel, steps, ceil_mode=self.ceil_pools)
-        return F.max_pool3d(x, kernel, steps, tuple(side // 2 for side in kernel))
+    def _pool(self, x: Tensor, kernel: Triple, steps: Triple) -> Tensor:
+        if self.padding == "tensorflow":
+            # After a ReLU zeros are as good as nothing.
+            return F.max_pool3d(pad_as_tensorflow(x, kernel, steps), kernel, steps)
+        ceil = self.padding == "ceil"
+        sides = zip(kernel, steps)
+        pads = [0 if k < 3 or (ceil and step > 1) else k // 2 for k, step in sides]
+        return F.max_pool3d(x, kernel, steps, pads, ceil_mode=ceil)
 
     def forward(self, video: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = video if isinstance(video, Tensor) else video[0]
-        x = self._pool(self.conv1(x), (1, 3, 3), 2)
-        x = self._pool(self.conv3(self.conv2(x)), (1, 3, 3), 2)
+        x = self._pool(self.conv1(x), (1, 3, 3), (1, 2, 2))
+        x = self._pool(self.conv3(self.conv2(x)), (1, 3, 3), (1, 2, 2))
         for name, block in self.mixed.items():
             if name == "4b":
-                x = (
-                    F.max_pool3d(x, (3, 3, 3), (2, 1, 1), 1)
-                    if self.strides[0] == 8
-                    else (self._pool(x, (3, 3, 3), 2))
-                )
+                step = 1 if self.strides[0] == 8 else 2
+                x = self._pool(x, (3, 3, 3), (2, step, step))
             elif name == "5b":
-                side = 2 if self.strides[0] == 32 else 1
-                x = F.max_pool3d(x, (2, side, side), ceil_mode=self.ceil_pools)
+                step = 2 if self.strides[0] == 32 else 1
+                x = self._pool(x, (2, step, step), (2, step, step))
             x = block(x)
         return (x,)
-
-
-def inflate_inception(
-    backbone: Inception3D, image_state: dict[str, Tensor], mode: str = "mean"
-) -> None:
-    """Fills an I3D from torchvision's GoogLeNet, in place (see ``inflate.inflate_filter``).
-
-    Raises:
-        UserError: not the full network of published width, or another image network.
-    """
-    from avadet.models.inflate import inflate_filter
-
-    names = {f"conv{i}": f"conv{i}" for i in (1, 2, 3)}
-    for theirs, ours in zip(
-        ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"), MIXED, strict=True
-    ):
-        names[f"inception{theirs}.branch1"] = f"mixed.{ours}.branch1"
-        names[f"inception{theirs}.branch4.1"] = f"mixed.{ours}.branch4"
-        for branch in (2, 3):
-            for i in (0, 1):
-                names[f"inception{theirs}.branch{branch}.{i}"] = f"mixed.{ours}.branch{branch}.{i}"
-    target = backbone.state_dict()
-    filled = {}
-    for theirs, ours in names.items():
-        parts = {"conv.weight": "conv.weight"} | {
-            f"bn.{end}": f"norm.{end}" for end in ("weight", "bias", "running_mean", "running_var")
-        }
-        for end, own in parts.items():
-            key, slot = f"{theirs}.{end}", target.get(f"{ours}.{own}")
-            if key not in image_state or slot is None:
-                raise UserError(f"'{key}' is missing: I3D is inflated from torchvision's GoogLeNet")
-            value = image_state[key]
-            if value.ndim == 4:
-                value = inflate_filter(value, slot.shape[2], mode)
-            if value.shape != slot.shape:
-                raise UserError(f"{key}: {tuple(value.shape)} does not fit {tuple(slot.shape)}")
-            filled[f"{ours}.{own}"] = value
-    with torch.no_grad():
-        for name, value in filled.items():
-            target[name].copy_(value)

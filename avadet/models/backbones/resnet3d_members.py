@@ -24,6 +24,7 @@ def c2d(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    in_channels: int = 3,
     expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (1, 7, 7),
     stem_pool: bool = True,
@@ -41,6 +42,7 @@ def c2d(
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        in_channels=in_channels,
         expansion=expansion,
         stem_kernel=stem_kernel,
         stem_pool=stem_pool,
@@ -62,6 +64,7 @@ def i3d(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    in_channels: int = 3,
     expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (5, 7, 7),
     stem_strides_t: Sequence[int] = (1, 1),
@@ -83,6 +86,7 @@ def i3d(
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        in_channels=in_channels,
         expansion=expansion,
         stem_kernel=stem_kernel,
         stem_pool=stem_pool,
@@ -105,6 +109,7 @@ def slow(
     depth: int = 50,
     depths: Sequence[int] | None = None,
     width: int = 64,
+    in_channels: int = 3,
     expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (1, 7, 7),
     stem_pool: bool = True,
@@ -125,6 +130,7 @@ def slow(
     return ResNet3D(
         depths=stage_depths(depth, depths),
         width=width,
+        in_channels=in_channels,
         expansion=expansion,
         stem_kernel=stem_kernel,
         stem_pool=stem_pool,
