@@ -67,7 +67,8 @@ class VideoReader:
     def close(self) -> None:
         """Closes the file; the reader opens it again when used again."""
         if self._movie is not None:
-            self._leave(self._movie)
+            self._decoded += self._movie.decoded
+            self._movie.close()
             self._movie = None
 
     @property
@@ -160,11 +161,9 @@ class VideoReader:
             UserError: as ``read``.
             ValueError: the times decrease or are not finite.
         """
-        asked = np.asarray(list(seconds_sorted), dtype=np.float64)
+        asked = sorted_seconds(seconds_sorted)
         if not asked.size:
             return
-        if np.any(np.diff(_checked(asked)) < 0):
-            raise ValueError("stream() needs times in increasing order; read() takes any")
         wanted = grid_indices(asked, fps) / fps
         movie = Movie(self.path)
         scaler = FrameScaler(short_side, size, movie.shape)
@@ -180,20 +179,21 @@ class VideoReader:
                 elif shown is None or shown[0] != time:
                     shown = time, scaler(frame)
                 yield float(asked[place]), shown[1]
-            self._count_damage(movie.damage)
             if shown is None:
-                raise self._nothing_decodable()
+                raise self.nothing_decodable()
         finally:
-            self._leave(movie)
+            self.account(movie)
+            movie.close()
 
     def _open(self) -> Movie:
         if self._movie is None:
             self._movie = Movie(self.path)
         return self._movie
 
-    def _leave(self, movie: Movie) -> None:
+    def account(self, movie: Movie) -> None:
+        """Adds what a pass over the movie decoded, and failed to."""
         self._decoded += movie.decoded
-        movie.close()
+        self._count_damage(movie.damage)
 
     def _display_size(self) -> tuple[int, int]:
         if self._size is None:
@@ -204,7 +204,7 @@ class VideoReader:
                 self._size = movie.shape or display_size(frame)
                 break
             else:
-                raise self._nothing_decodable()
+                raise self.nothing_decodable()
         return self._size
 
     def _read_grid(
@@ -225,7 +225,7 @@ class VideoReader:
             if exact:
                 self._count_damage(movie.damage)
                 if not times:
-                    raise self._nothing_decodable()
+                    raise self.nothing_decodable()
                 return times, pictures
             # A frame that was left out would have been nearer: nothing is left out now.
             skip = False
@@ -241,7 +241,8 @@ class VideoReader:
                 count,
             )
 
-    def _nothing_decodable(self) -> UserError:
+    def nothing_decodable(self) -> UserError:
+        """What is wrong with a movie without a frame."""
         return UserError(f"{self.path}: not one frame can be decoded; the file is damaged or empty")
 
 
@@ -250,6 +251,20 @@ def _checked(seconds: ArrayLike) -> np.ndarray:
     if times.ndim != 1 or not times.size or not np.isfinite(times).all():
         raise ValueError(f"times must be a non-empty list of finite seconds: {seconds!r}")
     return times
+
+
+def sorted_seconds(seconds: Iterable[float]) -> np.ndarray:
+    """Increasing times of a stream, none allowed.
+
+    Shape: (T,) float64.
+
+    Raises:
+        ValueError: the times decrease or are not finite.
+    """
+    asked = np.asarray(list(seconds), dtype=np.float64)
+    if asked.size and np.any(np.diff(_checked(asked)) < 0):
+        raise ValueError("stream() needs times in increasing order; read() takes any")
+    return asked
 
 
 def open_video(path: str | os.PathLike[str]) -> VideoReader | FrameFolderReader:
