@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avadet.commands import bench_table
+
 HELP = "the stages of the demo, side by side and one after another"
 
-BASELINE = "clip by clip, fp32"
+BASELINE = "one after another, fp32"
+_STAGES = ("decode", "people", "actions", "draw", "encode")
+_NOTE = (
+    f"'{BASELINE}' is the straightforward program: for every keyframe seek to its picture, detect "
+    "people, seek to its clip, score their actions; then go through the movie once more, draw and "
+    "encode frame by frame. Its networks are avadet's own in float32. The stages' columns are "
+    "their shares of the busy time; frames: how many were decoded for a frame of the movie. "
+    "Weights are drawn, not trained; boxes are given whatever the detector says."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,40 +37,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--persons", default="faster_rcnn_r50_fpn", help="person detector, or none")
     parser.add_argument("--short-side", type=int, default=256, help="of the clips")
     parser.add_argument("--batch-size", type=int, default=8, help="of the batched arrangement")
-    parser.add_argument("--repeat", type=int, default=3, help="timed rounds of each (default 3)")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the measurements here")
+    bench_table.add_arguments(parser, repeat=3)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs every arrangement in turn, several times, and prints a markdown table."""
     import torch
 
-    from avadet.files import write_json
-
     if args.threads:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory(prefix="avadet-bench-") as name:
         movie = args.movie or _draw_movie(Path(name), args)
-        variants = _variants(args, movie, Path(name))
-        times: dict[str, list[float]] = {variant: [] for variant in variants}
-        cpu: dict[str, list[float]] = {variant: [] for variant in variants}
-        last: dict[str, Any] = {}
-        for _ in range(args.repeat):
-            for variant, work in variants.items():
-                start, busy = time.perf_counter(), time.process_time()
-                last[variant] = work()
-                times[variant].append(time.perf_counter() - start)
-                cpu[variant].append(time.process_time() - busy)
-    machine = (
-        f"{args.device} on {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        timings = bench_table.interleave(
+            _variants(args, movie, Path(name)), rounds=args.repeat, warmup=0
+        )
+    scores = timings[0].result["scores"]
+    for timing in timings:
+        stages, busy = timing.result["seconds"], sum(timing.result["seconds"].values())
+        timing.facts = {stage: f"{stages.get(stage, 0) / busy:.0%}" for stage in _STAGES}
+        timing.facts["frames"] = timing.result["decoded"]
+        difference = np.abs(timing.result["scores"] - scores).max()
+        timing.facts["score difference"] = float(difference)
+    bench_table.report(
+        f"{args.seconds:g} s of movie at {args.width}x{args.height}, {args.rate:g} keyframes/s, "
+        f"{args.people} people, {args.backbone} at {args.short_side}, {args.persons}",
+        bench_table.rows(timings, BASELINE),
+        baseline=BASELINE,
+        args=args,
+        notes=[_NOTE],
+        case="arrangement",
+        unit="s",
     )
-    rows = _rows(times, cpu, last)
-    print(_table(args, machine, rows))
-    if args.json:
-        write_json(args.json, {"machine": machine, "options": _plain(args), "rows": rows})
     return 0
 
 
@@ -109,7 +114,7 @@ def _variants(
     from avadet.persons.faster_rcnn import DetectorDescription
     from avadet.persons.native import NativeDetector
     from avadet.pipeline import ActionScorer, MovieJob, process
-    from avadet.video.reader import open_video
+    from avadet.video.reader import VideoReader
 
     device = default_device(args.device)
     torch.manual_seed(0)
@@ -142,10 +147,11 @@ def _variants(
             movie, out=out, csv=folder / "out.csv", end=end, rate=args.rate, top_k=3,
             overlap=overlap, batch_size=batch_size,
         )  # fmt: skip
-        with open_video(movie) as reader:
+        with VideoReader(movie) as reader:
             outcome = process(reader, job, finders[precision], scorers[precision])
+            decoded = reader.frames_decoded / outcome.frames
         scores = np.loadtxt(job.csv, delimiter=",", usecols=7, dtype=np.float32)
-        return {"scores": scores, "seconds": dict(outcome.clock.seconds)}
+        return {"scores": scores, "seconds": dict(outcome.clock.seconds), "decoded": decoded}
 
     variants: dict[str, Callable[[], dict[str, Any]]] = {
         BASELINE: lambda: _clip_by_clip(movie, folder, args, finders["fp32"], scorers["fp32"]),
@@ -168,13 +174,13 @@ def _clip_by_clip(
     from avadet.pipeline.ring import make_sample
     from avadet.structures import Keyframe
     from avadet.tracking import Timeline, Tracker
-    from avadet.video.reader import open_video
+    from avadet.video.reader import VideoReader
     from avadet.video.sampling import clip_seconds
 
     clock = StageClock()
     shape = actions.preprocessing
     found = []
-    with open_video(movie) as reader:
+    with VideoReader(movie) as reader:
         stretch = Stretch.of(reader, 0.0, args.seconds, min_height=360)
         for second in keyframe_seconds(stretch.start, stretch.end, args.rate):
             keyframe = Keyframe(movie.stem, second)
@@ -190,61 +196,11 @@ def _clip_by_clip(
                 found += actions.score([sample])
         tracker = Tracker(aspect=reader.width / reader.height, max_gap=2 / args.rate)
         moments = iter([Moment(tracker.update(each)) for each in found])
-        render(
-            moments, reader, stretch, folder / "out.mp4", Labels(actions.class_names, top_k=3),
+        frames = clock.each("decode", stretch.frames(reader))
+        written = render(
+            moments, frames, stretch, folder / "out.mp4", Labels(actions.class_names, top_k=3),
             Timeline(interval=1 / args.rate, max_gap=2 / args.rate), clock=clock, ahead=False,
         )  # fmt: skip
+        decoded = reader.frames_decoded / written
     scores = np.concatenate([each.scores.ravel() for each in found])
-    return {"scores": scores, "seconds": dict(clock.seconds)}
-
-
-def _rows(
-    times: dict[str, list[float]], cpu: dict[str, list[float]], last: dict[str, Any]
-) -> list[dict[str, Any]]:
-    base = statistics.median(times[BASELINE])
-    rows = []
-    for variant, seconds in times.items():
-        median = statistics.median(seconds)
-        stages = last[variant]["seconds"]
-        busy = sum(stages.values())
-        rows.append(
-            {
-                "arrangement": variant,
-                "seconds": median,
-                "lowest": min(seconds),
-                "highest": max(seconds),
-                "cpu_seconds": statistics.median(cpu[variant]),
-                "ratio": base / median,
-                "shares": {stage: spent / busy for stage, spent in sorted(stages.items())},
-                "score_difference": float(
-                    np.abs(last[variant]["scores"] - last[BASELINE]["scores"]).max()
-                ),
-            }
-        )
-    return rows
-
-
-def _table(args: argparse.Namespace, machine: str, rows: list[dict[str, Any]]) -> str:
-    stages = ("decode", "people", "actions", "draw", "encode")
-    lines = [
-        f"{args.seconds:g} s of movie, {args.rate:g} keyframes/s, {args.people} people, "
-        f"{args.backbone} at {args.short_side}, {args.persons}; {machine}; median of "
-        f"{args.repeat}, arrangements in turn; weights are drawn, not trained",
-        "",
-        "| arrangement | s | spread | ratio | CPU s | "
-        + " | ".join(stages)
-        + " | score difference |",
-        "|---|---|---|---|---|" + "---|" * (len(stages) + 1),
-    ]
-    for row in rows:
-        shares = " | ".join(f"{row['shares'].get(stage, 0):.0%}" for stage in stages)
-        lines.append(
-            f"| {row['arrangement']} | {row['seconds']:.2f} | {row['lowest']:.2f}-"
-            f"{row['highest']:.2f} | {row['ratio']:.2f} | {row['cpu_seconds']:.1f} | {shares} | "
-            f"{row['score_difference']:.1e} |"
-        )
-    return "\n".join(lines)
-
-
-def _plain(args: argparse.Namespace) -> dict[str, Any]:
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    return {"scores": scores, "seconds": dict(clock.seconds), "decoded": decoded}

@@ -21,7 +21,7 @@ from avadet.pipeline.people import Found, PeopleFinder
 from avadet.pipeline.ring import FRAMES_AHEAD, FrameRing, Reader, make_sample
 from avadet.structures import Detections, Keyframe, Sample
 
-_KEYFRAMES_AHEAD = 2
+KEYFRAMES_AHEAD = 1
 
 
 def keyframe_seconds(start: float, end: float, rate: float = 1.0) -> list[float]:
@@ -47,10 +47,10 @@ def analyse(
     clock: StageClock | None = None,
     ahead: bool = True,
 ) -> Iterator[Detections]:
-    """Yields what is found at each keyframe, in order.
+    """What is found at each keyframe, in order; the reader's streams are taken before it returns.
 
     Args:
-        reader: an open movie.
+        reader: an open movie, or a pass over it that is shared with others.
         video: its name in the results.
         seconds: increasing times of the keyframes, in the source movie.
         people: finds boxes.
@@ -61,19 +61,33 @@ def analyse(
             large, and equal up to rounding only.
         cuts: is shown all frames that pass; after a keyframe is yielded it knows the cuts up to
             there.
-        clock: gathers the time per stage.
+        clock: gathers the time of the networks.
         ahead: decode in threads of their own.
     """
-    clock = clock or StageClock()
     keyframes = [Keyframe(video, float(second)) for second in seconds]
     if not keyframes:
-        return
+        return iter(())
     ring = FrameRing(reader, keyframes, actions and actions.preprocessing, cuts, movie_start)
     shown_at = [keyframe.second - movie_start for keyframe in keyframes]
     pictures = reader.stream(shown_at) if people.needs_frames else iter(())
+    return _analysed(
+        keyframes, ring, pictures, people, actions, batch_size, clock or StageClock(), ahead
+    )
+
+
+def _analysed(
+    keyframes: Sequence[Keyframe],
+    ring: FrameRing,
+    pictures: Iterator[tuple[float, np.ndarray]],
+    people: PeopleFinder,
+    actions: ActionScorer | None,
+    batch_size: int,
+    clock: StageClock,
+    ahead: bool,
+) -> Iterator[Detections]:
     with (
-        Ahead(clock.each("decode", ring.stream), FRAMES_AHEAD * ahead, "clips") as passing,
-        Ahead(clock.each("decode", pictures), _KEYFRAMES_AHEAD * ahead, "keyframes") as shown,
+        Ahead(ring.stream, FRAMES_AHEAD * ahead, "clips") as passing,
+        Ahead(pictures, KEYFRAMES_AHEAD * ahead, "keyframes") as shown,
     ):
         ring.passing = iter(passing)
         frames = (frame for _, frame in shown)

@@ -20,14 +20,16 @@ from avadet.pipeline.analyse import analyse, keyframe_seconds
 from avadet.pipeline.background import Behind
 from avadet.pipeline.clock import StageClock
 from avadet.pipeline.cuts import ShotCuts
+from avadet.pipeline.passes import MOMENTS_TO_DRAW, passes, waiting_bytes
 from avadet.pipeline.people import GivenPeople, PeopleFinder
 from avadet.pipeline.render import Labels, Moment, Stretch, render
 from avadet.pipeline.results import write_results
 from avadet.pipeline.ring import Reader
+from avadet.structures import Detections
 from avadet.tracking import Timeline, Tracker
 from avadet.visualize import Painter
 
-# Detections that may wait for the drawing; a minute of movie at one keyframe a second.
+# Detections that may wait to be written; a minute of movie at one keyframe a second.
 _MOMENTS_WAITING = 64
 
 
@@ -131,12 +133,21 @@ def process(
     interval, gap = 1 / job.rate, max(2 / job.rate, 0.5)
     tracker = Tracker(aspect=reader.width / reader.height, max_gap=gap)
     started = time.perf_counter()
+    waiting = waiting_bytes(
+        reader,
+        stretch.fps,
+        actions and actions.preprocessing,
+        interval=interval,
+        gap=gap,
+        batch_size=job.batch_size,
+    )
     try:
         with ExitStack() as stack:
-            sinks = _sinks(stack, reader, job, actions, stretch, (interval, gap), outcome)
-            moments = stack.enter_context(
-                closing(_moments(reader, job, people, actions, stretch, tracker, outcome))
-            )
+            analysed, drawn = stack.enter_context(passes(reader, outcome.clock, waiting))
+            cuts = ShotCuts()
+            found = _analysis(analysed, job, people, actions, stretch, cuts, outcome.clock)
+            sinks = _sinks(stack, drawn, job, actions, stretch, (interval, gap), outcome)
+            moments = stack.enter_context(closing(_moments(found, cuts, tracker, outcome)))
             try:
                 for moment in moments:
                     for sink in sinks:
@@ -158,20 +169,16 @@ def process(
     return outcome
 
 
-def _moments(
+def _analysis(
     reader: Reader,
     job: MovieJob,
     people: PeopleFinder,
     actions: ActionScorer | None,
     stretch: Stretch,
-    tracker: Tracker,
-    outcome: Outcome,
-) -> Generator[Moment, None, None]:
-    """Detections with track ids; counts as it goes."""
-    cuts = ShotCuts()
-    last = -float("inf")
-    newest_track = 0
-    found = analyse(
+    cuts: ShotCuts,
+    clock: StageClock,
+) -> Iterator[Detections]:
+    return analyse(
         reader,
         job.movie.stem,
         _keyframes(people, job, stretch),
@@ -180,9 +187,17 @@ def _moments(
         movie_start=job.movie_start,
         batch_size=job.batch_size,
         cuts=cuts,
-        clock=outcome.clock,
+        clock=clock,
         ahead=job.overlap,
     )
+
+
+def _moments(
+    found: Iterator[Detections], cuts: ShotCuts, tracker: Tracker, outcome: Outcome
+) -> Generator[Moment, None, None]:
+    """Detections with track ids; counts as it goes."""
+    last = -float("inf")
+    newest_track = 0
     for detections in found:
         second = detections.keyframe.second
         between = tuple(cuts.between(last, second))
@@ -216,8 +231,8 @@ def _sinks(
     names = actions.class_names if actions is not None else ()
     sinks: list[Any] = []
 
-    def sink(work: Any, name: str) -> None:
-        sinks.append(stack.enter_context(Behind(work, _MOMENTS_WAITING, name)))
+    def sink(work: Any, name: str, waiting: int = _MOMENTS_WAITING) -> None:
+        sinks.append(stack.enter_context(Behind(work, waiting, name)))
 
     if job.json is not None:
         head = _head(reader, job, actions, stretch)
@@ -235,10 +250,12 @@ def _sinks(
             max_labels=job.max_labels,
         )
 
+        frames = stretch.frames(reader)
+
         def draw(moments: Iterator[Moment]) -> None:
             outcome.frames = render(
                 moments,
-                reader,
+                frames,
                 stretch,
                 job.out,
                 Labels(names, job.action_threshold, job.top_k),
@@ -251,7 +268,7 @@ def _sinks(
                 ahead=job.overlap,
             )
 
-        sink(draw, "drawing")
+        sink(draw, "drawing", MOMENTS_TO_DRAW)
     else:
 
         def count(moments: Iterator[Moment]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,10 +110,17 @@ class Stretch:
         count = max(1, int((self.end - self.start) * self.fps + 0.5))
         return [self.start + k / self.fps for k in range(count)]
 
+    def frames(self, reader: Reader) -> Iterator[tuple[float, np.ndarray]]:
+        """The frames, each with its second in the file.
+
+        Shape: (height,width,3) uint8, RGB.
+        """
+        return reader.stream(self.seconds, size=(self.height, self.width), fps=self.fps)
+
 
 def render(
     moments: Iterator[Moment],
-    reader: Reader,
+    frames: Iterator[tuple[float, np.ndarray]],
     stretch: Stretch,
     out: Path,
     labels: Labels,
@@ -134,8 +140,8 @@ def render(
 
     Args:
         moments: in movie order, one per keyframe.
-        reader: the movie, at full size.
-        stretch: which frames.
+        frames: ``stretch.frames`` of the movie.
+        stretch: which frames they are.
         out: the movie to write, .mp4.
         labels: what to say of people.
         timeline: an empty one.
@@ -143,18 +149,15 @@ def render(
         audio_from: movie whose sound is kept.
         stop: asked before each frame: whether the movie ends here (interrupted).
         on_frame: called after each frame.
-        clock: gathers the time per stage.
-        ahead: decode in a thread of its own.
+        clock: gathers the time of drawing and encoding.
+        ahead: take the frames in a thread of its own.
     """
     clock = clock or StageClock()
     painter = painter or Painter(stretch.height, stretch.width)
     shown = Labels(short_names(labels.names), labels.threshold, labels.top_k)
-    size = stretch.height, stretch.width
-    frames = reader.stream(stretch.seconds, size=size, fps=stretch.fps)
     written = 0
     with (
-        closing(clock.each("decode", frames)) as decoded,
-        Ahead(decoded, _FRAMES_AHEAD * ahead, "drawing") as passing,
+        Ahead(frames, _FRAMES_AHEAD * ahead, "drawing") as passing,
         VideoWriter(
             out,
             stretch.width,

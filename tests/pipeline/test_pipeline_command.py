@@ -150,8 +150,13 @@ def test_the_bench_compares_all_arrangements(
     words += f" --height 80 --batch-size 2 --device cpu --json {tmp_path / 'b.json'}"
     assert main(words.split()) == 0
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
-    assert rows[0]["arrangement"] == "clip by clip, fp32"
+    assert rows[0]["name"] == "one after another, fp32"
     assert len(rows) == 5
     # The first three arrangements differ in order only, never in a single bit.
-    assert [row["score_difference"] for row in rows[:3]] == [0, 0, 0]
-    assert "| side by side, fp32 |" in capsys.readouterr().out
+    assert [row["score difference"] for row in rows[:3]] == [0, 0, 0]
+    # One pass over the movie for clips, keyframes and drawing.
+    assert all(row["frames"] < 1.05 for row in rows[1:])
+    assert rows[0]["frames"] > 2.5
+    told = capsys.readouterr().out
+    assert "| one after another, fp32 (baseline) |" in told
+    assert "| side by side, fp32 |" in told
