@@ -14,6 +14,7 @@ BENCHES = {
     "persons": "the native person detector beside the detectron2 library",
     "boxes": "action frame-mAP with true boxes and detected ones at several score cuts",
     "person-views": "person AP of mirror images, sizes and smoothing on crowded movies",
+    "memory-bank": "what a feature bank gives on classes that need many seconds of context",
     "demo": "the stages of the demo, overlapped and one after another",
 }
 

@@ -15,6 +15,7 @@ HELP = (
 OTHERS = {"proxy": prepare_proxy, "annotations": prepare_annotations}
 
 _PRESETS = ("tiny", "small", "bench", "large")
+_AVA_PRESETS = ("tiny", "small", "bench", "long_context", "large")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -54,10 +55,10 @@ def _classes(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _add_common(parser: argparse.ArgumentParser, unit: str) -> None:
+def _add_common(parser: argparse.ArgumentParser, unit: str, presets: tuple[str, ...]) -> None:
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder to write; what is finished there is kept")
-    add("--preset", choices=_PRESETS, default="small", help="starting point (default: small)")
+    add("--preset", choices=presets, default="small", help="starting point (default: small)")
     add("--seed", type=int, default=0, help="same seed, same movies and annotations (default: 0)")
     add("--movies", type=int, help=f"training {unit}")
     add("--val-movies", type=int, help=f"validation {unit}")
@@ -92,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``avadet prepare``."""
     kinds = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     ava = kinds.add_parser("mini-ava", help="drawn movies with annotations in AVA's formats")
-    _add_common(ava, "movies")
+    _add_common(ava, "movies", _AVA_PRESETS)
     ava.add_argument("--people", type=_whole, metavar="A-B", help="people in a shot")
     ava.add_argument(
         "--pairs", type=float, help="share of the shots in which two people act on each other"
@@ -105,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     ava.add_argument("--shot-acts", type=int, help="most actions in a row between two cuts")
     kinetics = kinds.add_parser("mini-kinetics", help="drawn clips of one person and one action")
-    _add_common(kinetics, "clips per class")
+    _add_common(kinetics, "clips per class", _PRESETS)
     for name, module in OTHERS.items():
         module.add_arguments(kinds.add_parser(name, help=module.HELP))
 

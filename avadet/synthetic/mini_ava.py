@@ -5,6 +5,7 @@
     out/annotations/ava_{train,val}_excluded_timestamps.csv
     out/annotations/ava_file_names_{train,val}.txt
     out/annotations/ava_action_list.pbtxt
+    out/annotations/ava_action_list_context.pbtxt         of ``long_context``: what no clip shows
     out/mini_ava.json                                     settings, classes, first and last second
     out/notes/                                            what is finished, for resuming
 
@@ -27,7 +28,9 @@ from typing import Any
 import numpy as np
 
 from avadet.files import write_json, write_text
+from avadet.synthetic import context
 from avadet.synthetic.actions import NAMES
+from avadet.synthetic.context import CONTEXT_NAMES, Story
 from avadet.synthetic.deck import Deck
 from avadet.synthetic.files import make_all, read_note, write_note
 from avadet.synthetic.scenes import Shot
@@ -83,7 +86,12 @@ def render_movie(
         (rows [second, x1, y1, x2, y2, action id, person], excluded seconds).
     """
     rng = np.random.default_rng(np.random.SeedSequence(list(key)))
-    changes = change_seconds(rng, settings, seconds)
+    story: Story | None = None
+    if settings.context:
+        changes = context.change_seconds(rng, seconds)
+        story = Story(rng, Deck(key[:-1], key[-1]))
+    else:
+        changes = change_seconds(rng, settings, seconds)
     excluded = sorted({int(c - 0.5) for c in changes} | {int(c + 0.5) for c in changes})
     # People are dealt their actions from packs that all movies of the split share.
     expected = seconds / (sum(settings.act_seconds) / 2) * sum(settings.people) / 2
@@ -98,10 +106,10 @@ def render_movie(
     ) as writer:  # fmt: skip
         while begin < length:
             ahead = [b for b in bounds if b > begin]
-            acts = int(rng.integers(1, settings.shot_acts + 1))
+            acts = len(ahead) + 1 if story else int(rng.integers(1, settings.shot_acts + 1))
             end = ahead[acts - 1] if acts <= len(ahead) else length
             inside = [b - begin for b in ahead if b < end]
-            shot = Shot(rng, settings, end - begin, inside, deck=deck)
+            shot = Shot(rng, settings, end - begin, inside, deck=deck, story=story)
             for index in range(end - begin):
                 writer.write(shot.frame(index))
                 second, rest = divmod(begin + index, settings.fps)
@@ -126,7 +134,8 @@ def _make(job: _Job) -> dict[str, Any]:
 
 def label_map_text(ids: Sequence[int]) -> str:
     """The classes as the official evaluator's parser reads them: ``item { name id }``."""
-    items = [f'item {{\n  name: "{NAMES[key]}"\n  id: {key}\n}}\n' for key in sorted(ids)]
+    names = NAMES | CONTEXT_NAMES
+    items = [f'item {{\n  name: "{names[key]}"\n  id: {key}\n}}\n' for key in sorted(ids)]
     return "".join(items)
 
 
@@ -143,7 +152,8 @@ def generate(
 
     Args:
         out: the folder.
-        preset: "tiny" (tests), "small" (quickstart), "bench" or "large".
+        preset: "tiny" (tests), "small" (quickstart), "bench", "long_context" (classes that need
+            many seconds) or "large".
         seed: the same seed gives the same annotations and the same movies, bit by bit (with
             the same versions of the encoder, Pillow and numpy), whatever ``workers`` is.
         workers: processes; one per core when None.
@@ -187,7 +197,11 @@ def generate(
         write_text(annotations / f"ava_{split}_excluded_timestamps.csv", "".join(excluded))
         listing = "".join(f"{name}.mp4\n" for name in listed)
         write_text(annotations / f"ava_file_names_{split}.txt", listing)
-    write_text(annotations / "ava_action_list.pbtxt", label_map_text(settings.classes))
+    ids = sorted(settings.classes) + (sorted(CONTEXT_NAMES) if settings.context else [])
+    write_text(annotations / "ava_action_list.pbtxt", label_map_text(ids))
+    if settings.context:
+        path = annotations / "ava_action_list_context.pbtxt"
+        write_text(path, label_map_text(sorted(CONTEXT_NAMES)))
     write_json(
         folder / "mini_ava.json",
         {
@@ -197,7 +211,7 @@ def generate(
             "fps": settings.fps,
             "first_second": FIRST_SECOND,
             "last_second": settings.seconds - 1,
-            "classes": [{"id": key, "name": NAMES[key]} for key in sorted(settings.classes)],
+            "classes": [{"id": key, "name": (NAMES | CONTEXT_NAMES)[key]} for key in ids],
             "settings": asdict(settings),
         },
     )

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from avadet.synthetic import motions
 from avadet.synthetic.actions import BY_KEY, Action, repertoire
+from avadet.synthetic.context import Story
 from avadet.synthetic.deck import Deck
 from avadet.synthetic.figures import Look, Shape, figure_shapes, joints, paint, shade
 from avadet.synthetic.scenery import Passer, backdrop, furniture, held, seat
@@ -87,6 +88,7 @@ class Shot:
         only: (body, arms) for a shot of one person who does just this, or of two where the
             second is a "pair" action; free choice when None.
         deck: deals the actions of free choice; they are drawn from ``rng`` when None.
+        story: decides instead what everybody does.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class Shot:
         changes: Sequence[int] = (),
         only: tuple[Action, Action] | None = None,
         deck: Deck | None = None,
+        story: Story | None = None,
     ) -> None:
         self.settings = settings
+        self._story = story
         self._deck = deck or Deck(rng.integers(0, 2**31, 2).tolist(), 0)
         self.length = frames
         self._changes = list(changes)
@@ -192,8 +196,12 @@ class Shot:
         arms = repertoire("arms", settings.classes, settings.decoys)
         lead = self._deck.deal(2, pairs) if pairs else None
         shared: motions.Rhythm | None = None
+        told = self._story and self._story.doings(len(people[0].doings), len(people))
         for index, person in enumerate(people):
-            body, hands = only or (self._deck.deal(0, bodies), self._deck.deal(1, arms))
+            if told:
+                body, hands = told[index]
+            else:
+                body, hands = only or (self._deck.deal(0, bodies), self._deck.deal(1, arms))
             if body.figure in ("lie", "jump", "rise"):
                 hands = BY_KEY["free"]
             if lead is not None and index < 2:
@@ -310,6 +318,8 @@ class Shot:
             )
             doing = person.doings[self._act_index(frame)]
             ids = tuple(i for i in doing.ava_ids if i in self.settings.classes)
+            if self._story is not None:
+                ids += tuple(self._story.labels(self._act_index(frame)))
             found.append(Annotation(tuple(float(v) for v in box), ids, index))
         return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from avadet.errors import UserError
 from avadet.synthetic.actions import NAMES, check_classes
+from avadet.synthetic.context import CUE_IDS
 
 # Part of every recipe: raise it when the same settings draw something else.
 GENERATOR_VERSION = 3
@@ -37,6 +38,8 @@ class Settings:
         act_seconds: shortest and longest time that people keep to one action.
         shot_acts: most acts in one shot, between two cuts.
         crf: x264 quality.
+        context: people follow a ``context.Story``, whose classes need many seconds of context, and
+            ``act_seconds``, ``shot_acts``, ``decoys`` and ``pairs`` play no part.
     """
 
     movies: int
@@ -55,6 +58,7 @@ class Settings:
     act_seconds: tuple[int, int] = (6, 8)
     shot_acts: int = 1
     crf: int = 20
+    context: bool = False
 
     def check(self) -> None:
         """Raises UserError for values that make no movie."""
@@ -64,7 +68,6 @@ class Settings:
         rules = {
             "movies": self.movies >= 0,
             "val_movies": self.val_movies >= 0,
-            "seconds": self.seconds >= 2,
             "width": 32 <= self.width <= 4096,
             "height": 32 <= self.height <= 4096,
             "fps": 1 <= self.fps <= 240,
@@ -77,6 +80,8 @@ class Settings:
             "shot_acts": self.shot_acts >= 1,
             "crf": 0 <= self.crf <= 51,
             "decoys": self.decoys in ("still", "slow", "both"),
+            # Two acts of waiting between two cues, each of four seconds at least.
+            "seconds": self.seconds >= (20 if self.context else 2),
         }
         for name, good in rules.items():
             if not good:
@@ -84,7 +89,10 @@ class Settings:
 
     def recipe(self, **more: Any) -> str:
         """A hash of these settings, the generator's version and ``more``."""
-        text = json.dumps(asdict(self) | {"version": GENERATOR_VERSION} | more, sort_keys=True)
+        values = asdict(self)
+        if not self.context:
+            del values["context"]  # came later: what was drawn before is still the same
+        text = json.dumps(values | {"version": GENERATOR_VERSION} | more, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -114,6 +122,17 @@ MINI_AVA_PRESETS = {
         classes=(10, 11, 12, 14, 36, 45, 46, 47, 67, 69),
         decoys="slow",
         tempo=1.0,
+    ),
+    "long_context": replace(
+        _SMALL,
+        movies=120,
+        val_movies=40,
+        seconds=24,
+        fps=10,
+        width=112,
+        height=80,
+        classes=CUE_IDS,
+        context=True,
     ),
     "large": Settings(
         movies=300,
