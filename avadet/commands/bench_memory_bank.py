@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avadet.commands import mini_ava_runs
+from avadet.commands import features, mini_ava_runs
 from avadet.files import write_json, write_text
 
 HELP = "no bank, average, maximum, one to three non-local layers on classes that need long context"
@@ -85,12 +85,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _fill_bank(bank: Path, base: Path, overrides: Sequence[str]) -> None:
     """The features of everybody by the network without bank."""
-    from avadet.cli import main
-
+    parser = argparse.ArgumentParser()
+    features.add_arguments(parser)
     weights = str(base / "model.safetensors")
-    words = ["features", CONFIG, *overrides, "--weights", weights, "--bank", str(bank)]
-    if code := main(words):
-        raise SystemExit(code)
+    words = [CONFIG, *overrides, "--weights", weights, "--bank", str(bank)]
+    if features.run(parser.parse_args(words)):
+        raise KeyboardInterrupt
 
 
 def clip_ceiling(data: Path) -> dict[str, float]:

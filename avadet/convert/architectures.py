@@ -3,8 +3,9 @@
 Names are ``{backbone}_{frames}x{stride}[_variant]_{data set}[_{source}]``: frames and stride are
 those of the Slow pathway, as the papers write them (8x8 of SlowFast is a clip of 32 frames, every
 second one); variants are ``nl`` (non-local blocks), ``nopool``, ``context``, ``tmax`` (temporal max
-pool), ``mlp``, ``acrn``; the source is named where its network differs from PySlowFast's of that
-name (``mmaction2``, ``vmz``, ``pytorchvideo``) or for the ``short`` AVA schedule. Names are stable.
+pool), ``mlp``, ``acrn``, ``lfb_nl``, ``lfb_max``, ``lfb_avg`` (long-term feature bank); the source
+is named where its network differs from PySlowFast's of that name (``mmaction2``, ``vmz``,
+``pytorchvideo``) or for the ``short`` AVA schedule. Names are stable.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from avadet.convert.config_text import read_python_settings, read_yaml_settings
 from avadet.convert.facts import from_mmaction2, from_pyslowfast
+from avadet.convert.feature_bank import bank_settings
 from avadet.convert.layout import Layout
 from avadet.convert.recognise import LAYOUTS, differences
 from avadet.convert.structure_families import read_family
@@ -227,6 +228,8 @@ def mmaction2_settings(description: ModelDescription) -> str:
         head = {"num_classes": description.num_classes + 1, "background_class": True}
         head["mlp_head"] = "mlp_hidden" in description.head_args
         model["roi_head"] = {"bbox_roi_extractor": extractor, "bbox_head": head}
+        if description.head == "feature_bank":
+            model["roi_head"]["shared_head"] = bank_settings(description.head_args)
     else:
         model["cls_head"] = {"num_classes": description.num_classes}
     sampler = {"clip_len": clip.num_frames, "frame_interval": clip.frame_stride}

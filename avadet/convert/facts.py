@@ -16,6 +16,7 @@ from avadet.convert.architectures import GREY
 from avadet.convert.config_text import find_all, lookup
 from avadet.convert.datasets import DATASETS, class_ids, class_names
 from avadet.convert.facts_transformers import mvit_args, vit_args
+from avadet.convert.feature_bank import with_bank
 from avadet.convert.structure import Structure
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription
@@ -133,6 +134,7 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
     head: dict[str, Any] = {}
     if roi_head:
         extractor = roi_head.get("bbox_roi_extractor") or {}
+        structure = with_bank(structure, roi_head)
         head = {"resolution": int(extractor.get("output_size", 8)), "aligned": True}
         if extractor.get("temporal_pool_mode", "avg") == "max":
             head["temporal_pool"] = "max"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from avadet.convert.feature_bank import BANK_MARK, BANK_RULES
 from avadet.convert.layout import Layout
 from avadet.convert.rules import AFFINE, NORM, Adapter, Rule, Table
 
@@ -159,6 +160,7 @@ def _layouts() -> tuple[Layout, ...]:
     heads = (
         ((r"cls_head\.fc_cls\.weight",), _CLASSES),
         (tuple(rf"roi_head\.bbox_head\.fc_cls\.{i}\.weight" for i in (0, 2)), _PERSONS_MLP),
+        ((r"roi_head\.bbox_head\.fc_cls\.weight", BANK_MARK), _PERSONS + BANK_RULES),
         (
             (r"roi_head\.bbox_head\.fc_cls\.weight", r"roi_head\.shared_head\.conv1\.conv\.weight"),
             _PERSONS + _RELATION,

@@ -262,7 +262,29 @@ def _detection() -> Iterator[Architecture]:
             _facts(args, {}),
             *aliases,
         )
+    for operator in ("nl", "max", "avg"):
+        yield row(
+            f"slow_r50_4x16_lfb_{operator}_ava21_mmaction2",
+            "slow_r50",
+            "ava21",
+            *CLIP["4x16"],
+            _SOURCE,
+            _facts({}, _bank(operator), "feature_bank"),
+            f"slowonly-lfb-{operator}_kinetics400-pretrained-r50_8xb12-4x16x1-20e_ava21-rgb",
+        )
     yield from _ava_kinetics()
+
+
+def _bank(operator: str) -> dict[str, Any]:
+    """Its heads with a long-term feature bank, whose windows are filled up with zeros."""
+    head: dict[str, Any] = {
+        "operator": "non_local" if operator == "nl" else operator,
+        "bank_channels": 2048,
+        "window_seconds": 60,
+        "max_persons": 5,
+        "masked": False,
+    }
+    return {**head, "layers": 2, "latent": 512} if operator == "nl" else head
 
 
 def _ava_kinetics() -> Iterator[Architecture]:

@@ -61,7 +61,7 @@ class Structure:
             shown = visible(args)
         return (
             self.backbone == backbone
-            and (head is None or self.head == (None if head in ("pool", "roi") else head))
+            and (head is None or self.head == _visible_name(head, head_args))
             and self.args == shown
             and self.head_args == visible_head(head_args)
         )
@@ -90,9 +90,21 @@ def visible(args: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def _pools_bank(args: Mapping[str, Any]) -> bool:
+    """Whether a head has a bank operator without tensors: its classifier is as with context."""
+    return args.get("operator") in ("max", "avg")
+
+
+def _visible_name(head: str, args: Mapping[str, Any]) -> str | None:
+    return None if head in ("pool", "roi") or _pools_bank(args) else head
+
+
 def visible_head(args: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a head's arguments that shapes show."""
-    return {key: args[key] for key in ("context", "mlp_hidden") if args.get(key)}
+    if _pools_bank(args):
+        return {"context": True}
+    keys = ("context", "mlp_hidden", "layers", "latent", "bank_channels")
+    return {key: args[key] for key in keys if args.get(key)}
 
 
 def read_structure(shapes: Mapping[str, Shape]) -> Structure:
@@ -137,7 +149,7 @@ def read_structure(shapes: Mapping[str, Shape]) -> Structure:
         num_classes=shapes["head.projection.weight"][0],
         args=args,
         head_args=_head(shapes, 32 * width + (32 * thin if double else 0)),
-        head="acrn" if "head.relation.0.conv.weight" in shapes else None,
+        head=_head_name(shapes),
     )
 
 
@@ -223,9 +235,23 @@ def _attention(shapes: Mapping[str, Shape], trunk: str) -> dict[str, Any]:
     return {"places": ordered, "out_bias": bias}
 
 
+def _head_name(shapes: Mapping[str, Shape]) -> str | None:
+    if "head.operator.person.weight" in shapes:
+        return "feature_bank"
+    return "acrn" if "head.relation.0.conv.weight" in shapes else None
+
+
 def _head(shapes: Mapping[str, Shape], channels: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     features = shapes["head.projection.weight"][1]
+    if "head.operator.person.weight" in shapes:
+        latent, bank = shapes.get("head.operator.entry.weight", (0, 0))
+        layers = sum(
+            name.startswith("head.operator.layers.") and name.endswith(".query.weight")
+            for name in shapes
+        )
+        found = {"layers": layers, "latent": latent, "bank_channels": bank}
+        features -= latent
     hidden = shapes.get("head.hidden.weight")
     if hidden is not None:
         found["mlp_hidden"], features = hidden[0], hidden[1]

@@ -48,8 +48,8 @@ mmaction2` write theirs, and refuse what these cannot express.
 
 `{backbone}_{frames}x{stride}[_variant]_{data set}[_{source}]`: frames and stride of the Slow
 pathway as the papers write them; variants `nl` (non-local blocks), `nopool`, `context`, `tmax`
-(temporal max pool), `mlp`, `acrn`; a source is named where the network or the file differs from
-PySlowFast's.
+(temporal max pool), `mlp`, `acrn`, `lfb_nl`, `lfb_max`, `lfb_avg` (long-term feature bank, see
+[data.md](data.md)); a source is named where the network or the file differs from PySlowFast's.
 """
 
 
