@@ -18,6 +18,7 @@ VERBS = {
     "train": "train an action model, a classifier or a person detector from a config",
     "eval": "score a checkpoint: frame-mAP and its parts",
     "detect": "run the person detector over movies and write proposals",
+    "classify": "name what videos show as a whole",
     "demo": "draw people and their actions over a movie",
     "features": "what a network knows of clips, or of people for a feature bank",
     "convert": "load, inspect and convert checkpoints of other projects",
