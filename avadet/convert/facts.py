@@ -25,8 +25,13 @@ from avadet.models.preprocess import Preprocessing
 Settings = Mapping[str, Any]
 
 
-def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDescription | None:
+def from_pyslowfast(
+    structure: Structure, cfg: Settings, name: str, layout: str = "pyslowfast"
+) -> ModelDescription | None:
     """The description that a PySlowFast config gives; None when the text is no such config.
+
+    Args:
+        layout: whose names the tensors have; PySlowFast also runs PyTorchVideo's networks.
 
     Raises:
         UserError: the config asks for what avadet does not have.
@@ -59,6 +64,8 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
         }
     if structure.backbone.startswith("mvit"):
         args = mvit_args(structure, cfg, detection)
+    if layout == "pytorchvideo" and structure.backbone.startswith("ir_csn"):
+        args["norm_eps"] = 1e-5
     bgr = bool(get("AVA.BGR", False))
     preprocessing = Preprocessing(
         num_frames=int(get("DATA.NUM_FRAMES", 8)),
@@ -76,7 +83,10 @@ def from_pyslowfast(structure: Structure, cfg: Settings, name: str) -> ModelDesc
     elif structure.backbone.startswith("mvit"):
         head = {}
     else:
-        head = {"window": int(get("DATA.TRAIN_CROP_SIZE", 224)) // total}
+        crop = int(get("DATA.TRAIN_CROP_SIZE", 224))
+        # X3D's layers round up.
+        cells = -(-crop // total) if structure.backbone.startswith("x3d") else crop // total
+        head = {"window": cells}
     # PyTorchVideo's reader of Charades is called ptvcharades there.
     data = str(get("TEST.DATASET", get("TRAIN.DATASET", ""))).lower().removeprefix("ptv")
     activation = str(get("MODEL.HEAD_ACT", "softmax"))
@@ -108,6 +118,13 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
         args = vit_args(structure, backbone, bool(roi_head))
     elif kind == "ResNet3dSlowFast":
         args["alpha"] = int(backbone.get("speed_ratio", 8))
+        if "beta_inv" in args and not roi_head:
+            raise UserError("its classifier mixes pathways in an order that is known for 1/8 only")
+        if int(backbone.get("resample_rate", 8)) != args["alpha"]:
+            raise UserError(
+                f"its resample_rate {backbone.get('resample_rate')} is not its speed_ratio "
+                f"{args['alpha']}: the Fast pathway leaves out frames, which avadet's does not"
+            )
         args["slow_sampling"] = "stride"
     elif kind == "ResNet3d":
         stem = [int(backbone.get(f"{layer}_stride_t", 1)) for layer in ("conv1", "pool1")]
@@ -115,6 +132,9 @@ def from_mmaction2(structure: Structure, cfg: Settings, name: str) -> ModelDescr
             args["stem_strides_t"] = stem
         if not backbone.get("with_pool2", True):
             args["res2_pool_t"] = 1
+    elif kind in ("C2D", "ResNet"):
+        # Pictures of a clip, one by one; TSN's classifier averages over them as C2D's pool does.
+        args |= {"stem_pool_padding": 0} if kind == "C2D" else {"res2_pool_t": 1}
     elif kind == "ResNet3dCSN" and backbone.get("bn_frozen"):
         args["frozen_norms"] = True
     if "non_local" in args:
@@ -205,15 +225,12 @@ def _pool(cfg: Settings, places: Mapping[str, Any]) -> list[int]:
 def _mm_attention(backbone: Settings) -> dict[str, Any]:
     cfg = backbone.get("non_local_cfg") or {}
     mode, scale = cfg.get("mode", "embedded_gaussian"), cfg.get("use_scale", True)
-    if mode == "dot_product":
-        kind = "dot_product"
-    elif mode == "embedded_gaussian" and scale:
-        kind = "softmax"
+    if mode in ("dot_product", "gaussian"):
+        kind = mode
+    elif mode == "embedded_gaussian":
+        kind = "softmax" if scale else mode
     else:
-        raise UserError(
-            f"its non-local blocks are of mode '{mode}'{'' if scale else ' without scale'}, which "
-            "avadet does not have"
-        )
+        raise UserError(f"its non-local blocks are of mode '{mode}', which avadet does not have")
     pool = [1, 2, 2] if cfg.get("sub_sample", True) else [1, 1, 1]
     return {"kind": kind, "pool": pool, "pool_first": False}
 

@@ -53,10 +53,9 @@ def load_model(
         UserError: unreadable, unknown, ambiguous, or tensors without a place; the message lists
             them all.
     """
-    path = Path(path_or_name)
-    if not path.exists():
-        path, arch = _from_zoo(str(path_or_name), arch)
-    model = load_weights(path) if _is_own(path) else load_recognised(recognise(path, arch))
+    path, published = _locate(path_or_name)
+    own = _is_own(path)
+    model = load_weights(path) if own else load_recognised(recognise(path, arch, published))
     if class_names is not None:
         try:
             model.description = replace(model.description, class_names=tuple(class_names))
@@ -103,9 +102,7 @@ def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor
     Raises:
         UserError: unreadable, or another network.
     """
-    path = Path(path_or_name)
-    if not path.exists():
-        path, _ = _from_zoo(str(path_or_name), None)
+    path, _ = _locate(path_or_name)
     content, _ = read_checkpoint(path)
     state, _ = unwrap(content, path)
     first = [state[name] for name in _IMAGE_NETWORKS if name in state]
@@ -127,9 +124,7 @@ def inspect(path_or_name: str | os.PathLike[str], arch: str | None = None) -> tu
     Raises:
         UserError: the file cannot be read at all.
     """
-    path = Path(path_or_name)
-    if not path.exists():
-        path, arch = _from_zoo(str(path_or_name), arch)
+    path, published = _locate(path_or_name)
     if _is_own(path):
         description = read_description(path)
         return "\n".join([f"{path}: avadet's own", *_described(description)]), True
@@ -137,7 +132,7 @@ def inspect(path_or_name: str | os.PathLike[str], arch: str | None = None) -> tu
     state, _ = unwrap(content, path)
     lines = [f"{path}: {kind} file, {len(state)} tensors"]
     try:
-        found = recognise(path, arch)
+        found = recognise(path, arch, published)
     except UserError as error:
         return "\n".join([*lines, f"not recognised: {error}"]), False
     lines.append(f"source: {found.layout.source}")
@@ -184,7 +179,12 @@ def problems_of(found: Recognised) -> list[str]:
     return fit(found.renamed, model.state_dict())[1]
 
 
-def _from_zoo(name: str, arch: str | None) -> tuple[Path, str | None]:
+def _locate(path_or_name: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """The file, and for a name of the zoo the architecture it was published as."""
+    path = Path(path_or_name)
+    if path.exists():
+        return path, None
+    name = str(path_or_name)
     row = zoo.rows().get(name)
     if row is None:
         known = sorted(zoo.rows())
@@ -197,7 +197,7 @@ def _from_zoo(name: str, arch: str | None) -> tuple[Path, str | None]:
             else f"'{name}' is neither a file nor a name of the zoo.{suggest(name, known)}"
         )
         raise UserError(f"{hint}; `avadet zoo list` shows what can be had")
-    return zoo.get(name), arch or row.arch
+    return zoo.get(name), row.arch or None
 
 
 def _is_own(path: Path) -> bool:

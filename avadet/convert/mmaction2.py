@@ -7,16 +7,18 @@ zeros.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
 from avadet.convert.feature_bank import BANK_MARK, BANK_RULES
 from avadet.convert.layout import Layout
 from avadet.convert.rules import AFFINE, NORM, Adapter, Rule, Table
+from avadet.convert.torchvision import INFLATE
 
 _LAYERS = {"l": {"1": "a", "2": "b", "3": "c"}}
 _OUTER = {"l": {"1": "a", "3": "c"}}
-_QUERY = {"l": {"theta": "theta"}}
 
 
 def _with_row(tensor: Tensor) -> Tensor:
@@ -43,20 +45,22 @@ ORDER = Adapter("Slow features first", _slow_first, _fast_first)
 BACKGROUND = Adapter("drop the background row", lambda tensor: tensor[1:], _with_row)
 
 
-def _common(theirs: str, trunk: str) -> tuple[Rule, ...]:
+def _common(theirs: str, trunk: str, change: Adapter | None = None) -> tuple[Rule, ...]:
     block, ours = f"{theirs}.layer{{s}}.{{b}}", f"{trunk}.res{{s+1}}.blocks.{{b}}"
     return (
-        Rule(f"{theirs}.conv1.conv.weight", f"{trunk}.stem.conv.weight"),
+        Rule(f"{theirs}.conv1.conv.weight", f"{trunk}.stem.conv.weight", adapter=change),
         Rule(f"{theirs}.conv1.bn.{{n}}", f"{trunk}.stem.norm.{{n}}", {"n": NORM}),
-        Rule(f"{block}.downsample.conv.weight", f"{ours}.shortcut.conv.weight"),
+        Rule(f"{block}.downsample.conv.weight", f"{ours}.shortcut.conv.weight", adapter=change),
         Rule(f"{block}.downsample.bn.{{n}}", f"{ours}.shortcut.norm.{{n}}", {"n": NORM}),
     )
 
 
-def _layers(theirs: str, trunk: str, which: dict[str, dict[str, str]]) -> tuple[Rule, ...]:
+def _layers(
+    theirs: str, trunk: str, which: dict[str, dict[str, str]], change: Adapter | None = None
+) -> tuple[Rule, ...]:
     block, ours = f"{theirs}.layer{{s}}.{{b}}", f"{trunk}.res{{s+1}}.blocks.{{b}}"
     return (
-        Rule(f"{block}.conv{{l}}.conv.weight", f"{ours}.{{l}}.conv.weight", which),
+        Rule(f"{block}.conv{{l}}.conv.weight", f"{ours}.{{l}}.conv.weight", which, change),
         Rule(f"{block}.conv{{l}}.bn.{{n}}", f"{ours}.{{l}}.norm.{{n}}", {**which, "n": NORM}),
     )
 
@@ -85,6 +89,12 @@ _FUSION = (
     Rule(
         "backbone.slow_path.layer{s}_lateral.conv.weight", "backbone.lateral.res{s+1}.conv.weight"
     ),
+    Rule("backbone.slow_path.conv1_lateral.bn.{n}", "backbone.lateral.stem.norm.{n}", {"n": NORM}),
+    Rule(
+        "backbone.slow_path.layer{s}_lateral.bn.{n}",
+        "backbone.lateral.res{s+1}.norm.{n}",
+        {"n": NORM},
+    ),
 )
 _SLOWFAST = (
     _common("backbone.slow_path", "backbone.slow")
@@ -98,6 +108,10 @@ _RESNET = (
     _common("backbone", "backbone")
     + _layers("backbone", "backbone", _LAYERS)
     + _attention("backbone", "backbone")
+)
+# Its image networks, over the frames of a clip.
+_IMAGE = _common("backbone", "backbone", INFLATE) + _layers(
+    "backbone", "backbone", _LAYERS, INFLATE
 )
 _MIDDLE, _OURS = "backbone.layer{s}.{b}.conv2", "backbone.res{s+1}.blocks.{b}.b"
 _IR_CSN = (
@@ -141,21 +155,30 @@ _RELATION = tuple(
         ),
     )
 )
+_Test = Callable[[Mapping[str, Tensor]], bool]
 _IGNORED = (r"data_preprocessor\..*",)
 
 
+def _of_pictures(state: Mapping[str, Tensor]) -> bool:
+    """Whether no filter has a time axis: C2D keeps those of an image network."""
+    return all(tensor.ndim < 5 for tensor in state.values())
+
+
+def _depthwise(layer: str) -> _Test:
+    """Whether that layer convolves each channel by itself, as CSN's do."""
+    name = f"backbone.layer1.0.conv2.{layer}.conv.weight"
+    return lambda state: name in state and state[name].shape[1] == 1
+
+
 def _layouts() -> tuple[Layout, ...]:
-    trunks = (
-        ((r"backbone\.slow_path\.conv1\.conv\.weight",), _SLOWFAST),
-        ((r"backbone\.layer1\.0\.conv2\.1\.conv\.weight",), _IP_CSN),
-        ((r"backbone\.layer1\.0\.conv2\.0\.conv\.weight",), _IR_CSN),
-        (
-            (
-                r"backbone\.layer1\.0\.conv3\.conv\.weight",
-                r"backbone\.conv1\.conv\.weight",
-            ),
-            _RESNET,
-        ),
+    single = (r"backbone\.layer1\.0\.conv3\.conv\.weight", r"backbone\.conv1\.conv\.weight")
+    middle = r"backbone\.layer1\.0\.conv2\.{}\.conv\.weight"
+    trunks: tuple[tuple[tuple[str, ...], tuple[Rule, ...], _Test | None], ...] = (
+        ((r"backbone\.slow_path\.conv1\.conv\.weight",), _SLOWFAST, None),
+        ((middle.format(1),), _IP_CSN, _depthwise("1")),
+        ((middle.format(0),), _IR_CSN, _depthwise("0")),
+        (single, _IMAGE, _of_pictures),
+        (single, _RESNET, None),
     )
     heads = (
         ((r"cls_head\.fc_cls\.weight",), _CLASSES),
@@ -175,9 +198,10 @@ def _layouts() -> tuple[Layout, ...]:
                 trunk + (_FAST_FIRST if trunk is _SLOWFAST and head is _CLASSES else head), _IGNORED
             ),
             mark + head_mark,
+            applies=test,
             task="classification" if head is _CLASSES else "detection",
         )
-        for mark, trunk in trunks
+        for mark, trunk, test in trunks
         for head_mark, head in heads
     )
 

@@ -53,6 +53,8 @@ PYTORCHVIDEO = JoinedTable(
         Rule("norm_embed.{n}", "backbone.norm.{n}", _N),
         Rule("head.proj.{n}", "head.projection.{n}", _N),
     ),
+    # Second names of the pools and their norms.
+    (r"blocks\.\d+\.attn\._attention_pool_[qkv]\.(pool|norm)\.(weight|bias)",),
     **_THREE,
 )
 _OURS = "backbone.blocks.{b}"

@@ -25,6 +25,8 @@ from avadet.convert.architectures import (
 
 _SLOWFAST_SOURCES = ("pyslowfast", "caffe2", "pytorchvideo")
 _WINDOW = {"window": 7}
+# AVA's networks pool keys and values over time as well.
+_WIDE_POOL = (2, 2, 2)
 
 
 def rows() -> Iterator[Architecture]:
@@ -37,10 +39,11 @@ def rows() -> Iterator[Architecture]:
     yield from published_mmaction2.rows()
     yield from published_transformers.rows()
     yield from convnets.rows()
-    yield row("c2d_r50_image_in1k", "c2d_r50", "in1k", 1, 1, ("torchvision",), _IMAGE, "resnet50")
-    yield row(
-        "c2d_r101_image_in1k", "c2d_r101", "in1k", 1, 1, ("torchvision",), _IMAGE, "resnet101"
-    )
+    for depth in (50, 101, 152):
+        name = f"c2d_r{depth}"
+        yield row(
+            f"{name}_image_in1k", name, "in1k", 1, 1, ("torchvision",), _IMAGE, f"resnet{depth}"
+        )
 
 
 _IMAGE: dict[str, Any] = {
@@ -66,7 +69,7 @@ def _kinetics_single() -> Iterator[Architecture]:
                     args = {"non_local": non_local(K_PLACES, kind)} if attention else {}
                     middle = "_nl" if attention else ""
                     upper = f"{family.upper()}{'_NLN' if attention else ''}_{clip}_R{depth}"
-                    names = [upper]
+                    names = [upper, f"{upper}_IN1K"]
                     if family == "slow":
                         names.append(f"SLOWONLY_{clip}_R{depth}")
                     if not attention and depth == 50 and clip == "8x8":
@@ -104,7 +107,6 @@ def _kinetics_slowfast() -> Iterator[Architecture]:
             (
                 "SLOWFAST_8x8_R50",
                 "SLOWFAST_8x8_R50_stepwise",
-                "SLOWFAST_8x8_R50_stepwise_multigrid",
                 "slowfast_r50",
             ),
         ),
@@ -137,6 +139,13 @@ def _kinetics_slowfast() -> Iterator[Architecture]:
             ("SLOWFAST_8x8_R101_50_50",),
         ),
         (
+            "r101_8x8_50_101",
+            "r101",
+            "8x8",
+            slowfast_args("8x8", 5, res4_temporal_blocks=6, fast_res4_temporal_blocks=23),
+            ("SLOWFAST_8x8_R101_50_101",),
+        ),
+        (
             "r101_16x8",
             "r101",
             "16x8",
@@ -162,6 +171,34 @@ def _kinetics_slowfast() -> Iterator[Architecture]:
             _SLOWFAST_SOURCES,
             {"args": args, "head": _WINDOW},
             *aliases,
+        )
+    # Trained in grids of sizes; tested at the small one.
+    yield row(
+        "slowfast_r50_8x8_multigrid_k400",
+        "slowfast_r50",
+        "k400",
+        *FAST["8x8"][:2],
+        _SLOWFAST_SOURCES,
+        {"args": slowfast_args("8x8", 7), "head": _WINDOW, "side": 224},
+        "SLOWFAST_8x8_R50_stepwise_multigrid",
+    )
+    # What the AVA networks were fine-tuned from.
+    for clip in ("8x8", "16x8"):
+        yield row(
+            f"slowfast_r101_{clip}_nl_k600",
+            "slowfast_r101",
+            "k600",
+            *FAST[clip][:2],
+            ("caffe2", "pyslowfast"),
+            {
+                "args": slowfast_args(
+                    clip,
+                    5,
+                    res4_temporal_blocks=6,
+                    non_local=non_local(AVA_PLACES, pool=_WIDE_POOL),
+                ),
+                "head": _WINDOW,
+            },
         )
 
 
@@ -247,7 +284,7 @@ def _ava() -> Iterator[Architecture]:
         {"args": slowfast_args("8x8", 7), "head": shifted, "side": 224},
         "SLOWFAST_32x2_R50_SHORT",
     )
-    deep = non_local(AVA_PLACES, pool=(2, 2, 2))
+    deep = non_local(AVA_PLACES, pool=_WIDE_POOL)
     for clip, dataset, alias in (
         ("8x8", "ava21", "SLOWFAST_32x2_R101_50_50_v2.1"),
         ("8x8", "ava22", "SLOWFAST_32x2_R101_50_50"),
@@ -326,7 +363,7 @@ def _csn() -> Iterator[Architecture]:
         32,
         2,
         ("pytorchvideo",),
-        {"args": {"norm_eps": 1e-5}},
+        {"args": {"norm_eps": 1e-5}, "head": _WINDOW},
         "csn_r101",
         "CSN_32x2_R101",
     )

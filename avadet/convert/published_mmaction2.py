@@ -42,10 +42,7 @@ def _recognition() -> Iterator[Architecture]:
             50,
             "8x8",
             7,
-            (
-                "slowfast_r50_8xb8-8x8x1-256e_kinetics400-rgb",
-                "slowfast_r50_8xb8-8x8x1-steplr-256e_kinetics400-rgb",
-            ),
+            ("slowfast_r50_8xb8-8x8x1-256e_kinetics400-rgb",),
         ),
         (101, "8x8", 7, ("slowfast_r101_8xb8-8x8x1-256e_kinetics400-rgb",)),
     ):
@@ -62,6 +59,26 @@ def _recognition() -> Iterator[Architecture]:
             *aliases,
             name,
         )
+    yield row(
+        "slowfast_r50_8x8_steplr_k400_mmaction2",
+        "slowfast_r50",
+        "k400",
+        *FAST["8x8"][:2],
+        _SOURCE,
+        {"args": slowfast_args("8x8", 7, slow_sampling="stride"), "norm": IMAGENET},
+        "slowfast_r50_8xb8-8x8x1-steplr-256e_kinetics400-rgb",
+    )
+    yield row(
+        "slowfast_r101_r50_4x16_k400_mmaction2",
+        "slowfast_r101",
+        "k400",
+        *FAST["4x16"][:2],
+        _SOURCE,
+        {"args": _slowfast("4x16", 5, fast_depth=50), "norm": IMAGENET},
+        "slowfast_r101-r50_32xb8-4x16x1-256e_kinetics400-rgb",
+        "slowfast_r101_r50_4x16",
+    )
+    yield from _c2d()
     for depth, clip, dataset, aliases in _SLOWONLY:
         yield row(
             f"slow_r{depth}_{clip}_{dataset}_mmaction2",
@@ -95,21 +112,56 @@ def _recognition() -> Iterator[Architecture]:
         {"args": strided, "norm": IMAGENET},
         "i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb",
         "i3d_imagenet-pretrained-r50_8xb8-dense-32x2x1-100e_kinetics400-rgb",
-        "i3d_imagenet-pretrained-r50-heavy_8xb8-32x2x1-100e_kinetics400-rgb",
         "i3d_r50_32x2",
     )
-    attention = non_local(K_PLACES, mmaction2=True)
     yield row(
-        "i3d_r50_32x2_nl_k400_mmaction2",
+        "i3d_r50_32x2_heavy_k400_mmaction2",
         "i3d_r50",
         "k400",
         32,
         2,
         _SOURCE,
-        {"args": {**strided, "non_local": attention}, "norm": IMAGENET},
-        "i3d_imagenet-pretrained-r50-nl-dot-product_8xb8-32x2x1-100e_kinetics400-rgb",
-        "i3d_r50_nl_dot_product",
+        {"args": {"heavy": True}, "norm": IMAGENET},
+        "i3d_imagenet-pretrained-r50-heavy_8xb8-32x2x1-100e_kinetics400-rgb",
     )
+    for variant, kind in (
+        ("", "dot_product"),
+        ("_embedded", "embedded_gaussian"),
+        ("_gaussian", "gaussian"),
+    ):
+        attention = non_local(K_PLACES, kind, mmaction2=True)
+        word = kind.replace("_", "-")
+        yield row(
+            f"i3d_r50_32x2_nl{variant}_k400_mmaction2",
+            "i3d_r50",
+            "k400",
+            32,
+            2,
+            _SOURCE,
+            {"args": {**strided, "non_local": attention}, "norm": IMAGENET},
+            f"i3d_imagenet-pretrained-r50-nl-{word}_8xb8-32x2x1-100e_kinetics400-rgb",
+            f"i3d_r50_nl_{word.replace('-', '_')}",
+        )
+
+
+def _c2d() -> Iterator[Architecture]:
+    """Image networks over the frames; those that pool after res2 do not pad the first pool."""
+    for depth, clip, variant, args, alias in (
+        (50, "8x8", "_nopool", {"res2_pool_t": 1}, "c2d_r50-in1k-pre-nopool_8xb32-8x8x1"),
+        (101, "8x8", "_nopool", {"res2_pool_t": 1}, "c2d_r101-in1k-pre-nopool_8xb32-8x8x1"),
+        (50, "8x8", "", {"stem_pool_padding": 0}, "c2d_r50-in1k-pre_8xb32-8x8x1"),
+        (50, "16x4", "", {"stem_pool_padding": 0}, "c2d_r50-in1k-pre_8xb32-16x4x1"),
+    ):
+        yield row(
+            f"c2d_r{depth}_{clip}{variant}_k400_mmaction2",
+            f"c2d_r{depth}",
+            "k400",
+            *CLIP[clip],
+            _SOURCE,
+            {"args": args, "norm": IMAGENET, "side": 224},
+            f"{alias}-100e_kinetics400-rgb",
+            f"c2d_r{depth}_{clip}{variant}",
+        )
 
 
 _SLOWONLY: tuple[tuple[int, str, str, tuple[str, ...]], ...] = (

@@ -14,6 +14,7 @@ from avadet.convert.architectures import IMAGENET, Architecture, row
 
 _TOKEN = {"output": "token"}
 _SIDE = {"side": 224}
+_LARGE: dict[str, Any] = {"side": 312, "norm": IMAGENET}
 
 
 def rows() -> Iterator[Architecture]:
@@ -26,16 +27,9 @@ def _mvit() -> Iterator[Architecture]:
     """Classifiers of the class token; PyTorchVideo's pools have another eps."""
     table: tuple[tuple[str, str, str, int, int, dict[str, Any], tuple[str, ...]], ...] = (
         ("mvit_v1_b_16x4", "mvit_v1_b", "k400", 16, 4, {}, ("MVIT_B_16x4_CONV", "mvit_v1_b")),
-        (
-            "mvit_v1_b_32x3",
-            "mvit_v1_b",
-            "k400",
-            32,
-            3,
-            {"frames": 32},
-            ("MVIT_B_32x3_CONV", "k400"),
-        ),
-        ("mvit_v1_b_32x3", "mvit_v1_b", "k600", 32, 3, {"frames": 32}, ("k600",)),
+        ("mvit_v1_b_32x3", "mvit_v1_b", "k400", 32, 3, {"frames": 32}, ()),
+        ("mvit_v1_b24_32x3", "mvit_v1_b24", "k400", 32, 3, {}, ("MVIT_B_32x3_CONV",)),
+        ("mvit_v1_b24_32x3", "mvit_v1_b24", "k600", 32, 3, {}, ("MVIT_B_32x3_CONV_K600",)),
         (
             "mvit_v2_s_16x4",
             "mvit_v2_s",
@@ -43,9 +37,10 @@ def _mvit() -> Iterator[Architecture]:
             16,
             4,
             {},
-            ("MVITv2_S_16x4", "MViTv2_S_16x4_k400", "mvit_v2_s"),
+            ("MVITv2_S_16x4", "mvit_v2_s"),
         ),
-        ("mvit_v2_b_32x3", "mvit_v2_b", "k400", 32, 3, {}, ("MVITv2_B_32x3", "MViTv2_B_32x3_k400")),
+        ("mvit_v2_b_32x3", "mvit_v2_b", "k400", 32, 3, {}, ("MVITv2_B_32x3",)),
+        ("mvit_v2_l_40x3", "mvit_v2_l", "k400", 40, 3, {}, ("MVITv2_L_40x3_test",)),
     )
     for name, backbone, dataset, frames, stride, args, aliases in table:
         torchvision = name.endswith("16x4") and dataset == "k400"
@@ -56,7 +51,7 @@ def _mvit() -> Iterator[Architecture]:
             frames,
             stride,
             ("pyslowfast", *(("torchvision",) if torchvision else ())),
-            {"args": {**args, **_TOKEN}, **_SIDE},
+            {"args": {**args, **_TOKEN}, **(_LARGE if backbone == "mvit_v2_l" else _SIDE)},
             *aliases,
         )
     eps = {**_TOKEN, "pool_norm_eps": 1e-5}

@@ -183,6 +183,7 @@ def rows() -> Iterator[Architecture]:
     """Published networks, and VMZ's other depths."""
     for depth, frames, side in (
         (18, 16, 128),
+        (34, 8, 128),
         (34, 32, 128),
         (50, 32, 256),
         (101, 32, 256),
@@ -196,21 +197,23 @@ def rows() -> Iterator[Architecture]:
             2,
             ("vmz",),
             {"norm": KINETICS, "side": side},
-            f"r2plus1d_{depth}",
-            *(("r2plus1d_34_32_kinetics", "r2plus1d_34_8_kinetics") if depth == 34 else ()),
+            *(() if frames == 8 else (f"r2plus1d_{depth}",)),
         )
-    for depth, frames in ((18, 8), (34, 8)):
-        names = [f"r2plus1d_r{depth}_8x8"]
-        if depth == 34:
-            names.append("r2plus1d_r34_8xb8-8x8x1-180e_kinetics400-rgb")
+    for depth, clip, names in (
+        (18, "8x8", ()),
+        (34, "8x8", ("r2plus1d_r34_8xb8-8x8x1-180e_kinetics400-rgb",)),
+        (34, "32x2", ("r2plus1d_r34_8xb8-32x2x1-180e_kinetics400-rgb",)),
+    ):
+        frames, stride = map(int, clip.split("x"))
         yield row(
-            f"r2plus1d_{depth}_8x8_k400_mmaction2",
+            f"r2plus1d_{depth}_{clip}_k400_mmaction2",
             f"r2plus1d_{depth}",
             "k400",
             frames,
-            8,
+            stride,
             ("mmaction2",),
             {"args": dict(ARGS["mmaction2"]), "norm": IMAGENET},
+            f"r2plus1d_r{depth}_{clip}",
             *names,
         )
     yield row(

@@ -30,6 +30,7 @@ from avadet.convert import (
     pytorchvideo,
     torchvision,
     videomae,
+    zoo,
 )
 from avadet.convert import facts as facts_of
 from avadet.convert import vmz as vmz
@@ -84,12 +85,15 @@ class Recognised:
     assumed: list[str] = field(default_factory=list)
 
 
-def recognise(path: str | os.PathLike[str], arch: str | None = None) -> Recognised:
+def recognise(
+    path: str | os.PathLike[str], arch: str | None = None, published: str | None = None
+) -> Recognised:
     """Reads a foreign checkpoint and finds out what it is.
 
     Args:
         path: the file.
         arch: name of its architecture, where the file leaves it open.
+        published: the architecture it was published as; it counts as the file's name does.
 
     Raises:
         UserError: unreadable, of an unknown source, or ambiguous.
@@ -104,7 +108,7 @@ def recognise(path: str | os.PathLike[str], arch: str | None = None) -> Recognis
     except UserError as error:
         detail = f"\nalso not understood:\n{listing(renamed.unclaimed)}" * bool(renamed.unclaimed)
         raise UserError(f"{path}: named as {layout.source} does, but {error}{detail}") from error
-    description, assumed = _describe(path, layout, structure, settings, arch)
+    description, assumed = _describe(path, layout, structure, settings, arch, published)
     for line in assumed:
         logger.info("%s: %s", path, line)
     return Recognised(path, kind, layout, renamed, structure, description, assumed)
@@ -209,18 +213,20 @@ def _describe(
     structure: Structure,
     settings: dict[str, Any],
     arch: str | None,
+    published: str | None,
 ) -> tuple[ModelDescription, list[str]]:
-    candidates = _candidates(layout, structure)
+    candidates, classes = _candidates(layout, structure), structure.num_classes
     if arch is not None:
         chosen = architectures.get(arch, candidates)
         return _of(structure, chosen), [f"architecture {chosen.name}, as asked"]
     described = _from_settings(layout, structure, settings, _stem(path))
     if described is not None:
-        name = next((each.name for each in candidates if _same(each, described)), described.name)
+        alike = sorted(candidates, key=lambda each: each.description.num_classes != classes)
+        name = next((each.name for each in alike if _same(each, described)), described.name)
         line = f"architecture {name}, by the settings inside the file"
         return replace(described, name=name), [line]
-    exact = [c for c in candidates if c.description.num_classes == structure.num_classes]
-    of_name = architectures.find(_stem(path))
+    exact = [c for c in candidates if c.description.num_classes == classes]
+    of_name = [architectures.get(published)] if published else _of_name(_stem(path))
     named = [each for each in of_name if each in exact] or [
         each for each in of_name if each in candidates
     ]
@@ -247,6 +253,14 @@ def _describe(
     )
 
 
+def _of_name(stem: str) -> list[Architecture]:
+    """The architectures that publishers call so, or of the public files of that name."""
+    files = {
+        row.arch for row in zoo.rows().values() if row.arch and _stem(Path(row.filename)) == stem
+    }
+    return architectures.find(stem) + [architectures.get(name) for name in sorted(files)]
+
+
 def _candidates(layout: Layout, structure: Structure) -> list[Architecture]:
     return [
         each
@@ -270,7 +284,7 @@ def _from_settings(
     layout: Layout, structure: Structure, settings: dict[str, Any], name: str
 ) -> ModelDescription | None:
     if layout.source in ("pyslowfast", "pytorchvideo", "caffe2"):
-        return facts_of.from_pyslowfast(structure, settings, name)
+        return facts_of.from_pyslowfast(structure, settings, name, layout.source)
     if layout.source == "mmaction2":
         return facts_of.from_mmaction2(structure, settings, name)
     return None
@@ -282,11 +296,15 @@ def _stem(path: Path) -> str:
 
 
 def _facts(description: ModelDescription) -> dict[str, Any]:
-    return {
+    facts = {
         each.name: getattr(description, each.name)
         for each in fields(description)
         if each.name not in ("name", "source")
     }
+    # Norms that train no further answer as any others.
+    args = description.backbone_args
+    facts["backbone_args"] = {key: args[key] for key in args if key != "frozen_norms"}
+    return facts
 
 
 def _same(each: Architecture, description: ModelDescription) -> bool:

@@ -73,20 +73,26 @@ def visible(args: Mapping[str, Any]) -> dict[str, Any]:
         key: args[key]
         for key in (
             "depths",
+            "fast_depth",
+            "heavy",
             "width",
             "stem_kernel",
             "fusion_kernel",
             "lateral_norm",
             "res4_temporal_blocks",
+            "fast_res4_temporal_blocks",
             "beta_inv",
             "frames",
             "crop",
+            "pool_kernel",
         )
         if key in args
     }
     if args.get("non_local"):
         places = {stage: list(blocks) for stage, blocks in args["non_local"]["places"].items()}
         shown["non_local"] = {"places": places, "out_bias": args["non_local"].get("out_bias", True)}
+        if args["non_local"].get("kind") == "gaussian":
+            shown["non_local"]["kind"] = "gaussian"
     return shown
 
 
@@ -127,15 +133,27 @@ def read_structure(shapes: Mapping[str, Shape]) -> Structure:
         width, thin = (shapes[f"backbone.{p}.stem.conv.weight"][0] for p in ("slow", "fast"))
         if thin * 8 != width:
             args["beta_inv"] = width // max(thin, 1)
+        fast_depths = _depths(shapes, "backbone.fast")
+        if fast_depths != depths:
+            if fast_depths not in _DEPTHS:
+                raise UserError(f"its Fast pathway has {fast_depths} blocks, of no ResNet depth")
+            args["fast_depth"] = _DEPTHS[fast_depths]
     else:
         family = _family(shapes, trunk, depths)
         width = shapes[f"{trunk}.stem.conv.weight"][0]
+    if family == "fast" and width == 64:
+        # As wide as this, kernels of three everywhere are those of MMAction2's heavy I3D.
+        family, args["heavy"] = "i3d", True
     if width != (8 if family == "fast" else 64):
         args["width"] = width
     if family in ("slow", "slowfast", "fast"):
         limit = _temporal_limit(shapes, trunk, depths)
         if limit is not None:
             args["res4_temporal_blocks"] = limit
+        if double and "fast_depth" not in args:
+            fast_limit = _temporal_limit(shapes, "backbone.fast", depths)
+            if fast_limit != limit:
+                args["fast_res4_temporal_blocks"] = fast_limit or depths[2]
     depth = _DEPTHS.get(depths)
     if depth is None:
         args["depths"] = list(depths)
@@ -232,7 +250,10 @@ def _attention(shapes: Mapping[str, Shape], trunk: str) -> dict[str, Any]:
         return {}
     ordered = {stage: sorted(places[stage]) for stage in _STAGES if stage in places}
     bias = any(name.endswith(".out.bias") for name in shapes)
-    return {"places": ordered, "out_bias": bias}
+    found = {"places": ordered, "out_bias": bias}
+    if not any(name.endswith(".theta.weight") for name in shapes):
+        found["kind"] = "gaussian"  # the only kind without queries of its own
+    return found
 
 
 def _head_name(shapes: Mapping[str, Shape]) -> str | None:

@@ -12,11 +12,14 @@ from avadet.convert.structure import Structure
 from avadet.errors import UserError
 from avadet.models.backbones.vit import PATCH, TUBELET
 
-# (version, blocks, stages, channels of the first tokens) -> registered name, frames by default.
+# (version, blocks, stages, channels of the first tokens) -> registered name, frames and crop by
+# default.
 _MVIT = {
-    (1, 16, (1, 3, 14), 96): ("mvit_v1_b", 16),
-    (2, 16, (1, 3, 14), 96): ("mvit_v2_s", 16),
-    (2, 24, (2, 5, 21), 96): ("mvit_v2_b", 32),
+    (1, 16, (1, 3, 14), 96): ("mvit_v1_b", 16, 224),
+    (1, 24, (2, 5, 21), 96): ("mvit_v1_b24", 32, 224),
+    (2, 16, (1, 3, 14), 96): ("mvit_v2_s", 16, 224),
+    (2, 24, (2, 5, 21), 96): ("mvit_v2_b", 32, 224),
+    (2, 48, (2, 8, 44), 144): ("mvit_v2_l", 40, 312),
 }
 # (blocks, channels) -> registered name.
 _VIT = {(12, 384): "vit_s", (12, 768): "vit_b", (24, 1024): "vit_l", (32, 1280): "vit_h"}
@@ -51,7 +54,7 @@ def read_mvit(shapes: Mapping[str, Shape]) -> Structure:
             f"an MViT v{version} of {depth} blocks with stages at {list(stages)} and {first} "
             "channels is none that avadet has"
         )
-    name, usual = known
+    name, usual, usual_crop = known
     if version == 1:
         cells = shapes.get("backbone.position_space", (1, 0, 0))[1]
         frames = 2 * shapes.get("backbone.position_time", (1, 0, 0))[1]
@@ -59,9 +62,12 @@ def read_mvit(shapes: Mapping[str, Shape]) -> Structure:
         cells = ((shapes["backbone.blocks.0.attn.rel_pos_h"][0] + 1) // 2) ** 2
         frames = shapes["backbone.blocks.0.attn.rel_pos_t"][0] + 1
     args: dict[str, Any] = {}
+    kernel = shapes.get("backbone.blocks.0.attn.pool_k.weight", (0, 0, 3))[2]
+    if (kernel == 1) != (name == "mvit_v1_b24"):
+        args["pool_kernel"] = None if kernel == 1 else 3
     if frames != usual:
         args["frames"] = frames
-    if (crop := 4 * math.isqrt(cells)) != 224:
+    if (crop := 4 * math.isqrt(cells)) != usual_crop:
         args["crop"] = crop
     return Structure(backbone=name, num_classes=classes, args=args)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from avadet.convert.architectures import GREY, IMAGENET, Architecture, row
+from avadet.convert.architectures import GREY, Architecture, row
 from avadet.convert.layout import Layout
 from avadet.convert.rules import AFFINE, NORM, Rule, Shape, Table
 from avadet.convert.structure import Structure
@@ -104,6 +104,8 @@ LAYOUTS = (
         task="classification",
     ),
 )
+# MMAction2 rounds these to 114.75 and 57.38 of 255.
+_GREY_255 = ((0.45, 0.45, 0.45), (0.22502, 0.22502, 0.22502))
 _DEPTHS = {(3, 5, 11, 7): "x3d_m", (5, 10, 25, 15): "x3d_l"}
 
 
@@ -154,7 +156,7 @@ def rows() -> Iterator[Architecture]:
             (
                 "mmaction2",
                 {},
-                IMAGENET,
+                _GREY_255,
                 (f"x3d_{size}_{clip}x1_facebook-kinetics400-rgb", f"x3d_{size}_{clip}"),
             ),
         ):
@@ -170,7 +172,7 @@ def rows() -> Iterator[Architecture]:
                 (source,),
                 {
                     "args": args,
-                    "head": hidden | ({"window": window} if not suffix else {}),
+                    "head": hidden | ({} if source == "mmaction2" else {"window": window}),
                     "norm": norm,
                     "side": side,
                 },

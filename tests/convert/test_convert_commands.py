@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> Path:
         num_classes=3,
         preprocessing=Preprocessing(8, 8),
         activation="softmax",
-        backbone_args={"depths": [1, 1, 1, 1], "width": 8},
+        backbone_args={"width": 8},
         head="pool",
         head_args={"window": 7},
     )
@@ -38,7 +38,7 @@ def test_convert_and_back(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.pyth"
     assert main(["convert", str(source), str(ours)]) == 0
     assert "3 classes" in capsys.readouterr().out
-    assert read_description(ours).backbone_args == {"depths": [1, 1, 1, 1], "width": 8}
+    assert read_description(ours).backbone_args == {"width": 8}
     assert main(["convert", str(ours), str(theirs), "--to", "pyslowfast"]) == 0
     before = torch.load(source, weights_only=True)["model_state"]
     after = torch.load(theirs, weights_only=True)["model_state"]

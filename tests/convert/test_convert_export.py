@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from avadet.convert import load_model
-from avadet.convert.export import export
+from avadet.convert import architectures, load_model
+from avadet.convert.export import export, write
+from avadet.convert.recognise import LAYOUTS
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription, create
 from avadet.models.preprocess import Preprocessing
 
-_DEPTHS = {"depths": [1, 2, 3, 1], "width": 16}
+_THIN = {"width": 8}
 _ATTENTION = {"places": {"res3": [1], "res4": [0, 2]}, "kind": "dot_product", "pool": [1, 2, 2]}
 
 
-def _description(task: str, backbone: str, args: dict[str, Any], **head: Any) -> ModelDescription:
+def _description(
+    task: str, backbone: str, args: dict[str, Any], whole: bool = False, **head: Any
+) -> ModelDescription:
     detection = task == "detection"
     stride = {"output_stride": 16} if detection else {}
     return ModelDescription(
@@ -28,7 +31,7 @@ def _description(task: str, backbone: str, args: dict[str, Any], **head: Any) ->
         num_classes=7,
         preprocessing=Preprocessing(16, 3, 224, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
         activation="sigmoid" if detection else "softmax",
-        backbone_args={**_DEPTHS, **stride, **args},
+        backbone_args={**({} if whole else _THIN), **stride, **args},
         head="roi" if detection else "pool",
         head_args=head,
     )
@@ -110,6 +113,51 @@ _CASES = {
         _description("classification", "ir_csn_50", {"frozen_norms": True}),
     ),
     "mmaction2 ip-CSN": ("mmaction2", _description("classification", "ip_csn_50", {})),
+    "mmaction2 c2d": (
+        "mmaction2",
+        _description("classification", "c2d_r50", {"stem_pool_padding": 0}),
+    ),
+    "mmaction2 heavy i3d": (
+        "mmaction2",
+        _description("classification", "i3d_r50", {"heavy": True}, whole=True),
+    ),
+    "mmaction2 i3d with Gaussian attention": (
+        "mmaction2",
+        _description(
+            "classification",
+            "i3d_r50",
+            {
+                "non_local": {
+                    **_ATTENTION,
+                    "kind": "gaussian",
+                    "pool_first": False,
+                    "out_bias": False,
+                }
+            },
+        ),
+    ),
+    "mmaction2 slowfast of two depths": (
+        "mmaction2",
+        _description(
+            "classification",
+            "slowfast_r101",
+            {"alpha": 8, "fusion_kernel": 5, "fast_depth": 50, "slow_sampling": "stride"},
+        ),
+    ),
+    "pyslowfast slowfast, res4 by pathway": (
+        "pyslowfast",
+        _description(
+            "classification",
+            "slowfast_r101",
+            {
+                "alpha": 4,
+                "fusion_kernel": 5,
+                "res4_temporal_blocks": 6,
+                "fast_res4_temporal_blocks": 23,
+            },
+            window=7,
+        ),
+    ),
 }
 
 
@@ -163,10 +211,11 @@ def test_keys_are_the_other_frameworks_own(tmp_path: Path) -> None:
     [
         ("mmaction2 slowfast detector", "pyslowfast", "lateral_norm|slow_sampling"),
         ("mmaction2 slow detector with context and MLP", "pyslowfast", "head.hidden"),
-        ("pyslowfast slowfast detector", "mmaction2", "lateral.*norm"),
+        ("pyslowfast slowfast detector", "mmaction2", "slow_sampling"),
         ("pyslowfast slow with attention", "mmaction2", "pool_first|out_bias"),
         ("mmaction2 ir-CSN", "pyslowfast", "cannot express|no network|frozen"),
-        ("pyslowfast c2d without pool", "mmaction2", "no 3D network"),
+        ("mmaction2 slowfast of two depths", "pyslowfast", "fast_depth|slow_sampling"),
+        ("mmaction2 i3d with Gaussian attention", "pyslowfast", "pool_first|out_bias"),
     ],
 )
 def test_what_cannot_be_expressed_is_said(
@@ -180,3 +229,40 @@ def test_what_cannot_be_expressed_is_said(
 def test_unknown_target(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not one of avadet, pyslowfast, mmaction2"):
         export(_model(_CASES["mmaction2 ip-CSN"][1]), tmp_path / "x", "keras")
+
+
+def _published() -> list[tuple[str, str]]:
+    return [
+        (name, target)
+        for name, each in sorted(architectures.architectures().items())
+        for target in ("pyslowfast", "mmaction2")
+        if target in each.sources
+    ]
+
+
+@pytest.mark.parametrize("target", ["pyslowfast", "mmaction2"])
+def test_every_published_network_goes_back_to_where_it_came_from(target: str) -> None:
+    """Names, shapes and settings only; the writer reads back what it would write."""
+    failed = {}
+    for name, source in _published():
+        if source != target:
+            continue
+        description = architectures.get(name).description
+        with torch.device("meta"):
+            model = create(description)
+        try:
+            layout, state, _ = write(model.state_dict(), description, target)
+        except UserError as error:
+            failed[name] = str(error)
+            continue
+        assert layout.recognises(state), name
+        others = [each for each in LAYOUTS if each.recognises(state)]
+        assert others[0] is layout, f"{name}: read as {others[0].source}"
+    assert not failed
+
+
+def test_networks_that_nobody_publishes_are_not_written(tmp_path: Path) -> None:
+    odd = _description("classification", "slow_r50", {"depths": [1, 2, 3, 1]}, window=7)
+    for target in ("pyslowfast", "mmaction2"):
+        with pytest.raises(UserError, match="published depths"):
+            export(_model(odd), tmp_path / "x.pth", target)

@@ -29,8 +29,7 @@ def _description(**changes: Any) -> ModelDescription:
         "preprocessing": Preprocessing(16, 2, 224),
         "activation": "sigmoid",
         "backbone_args": {
-            "depths": [1, 1, 2, 1],
-            "width": 16,
+            "width": 8,
             "alpha": 4,
             "fusion_kernel": 5,
             "output_stride": 16,

@@ -183,7 +183,7 @@ def test_non_local_blocks_sit_where_asked() -> None:
         ("ir_csn_50", {"interaction": "full"}, "interaction"),
         ("slow_r50", {"non_local": {"places": {"res4": [6]}}}, "res4"),
         ("slow_r50", {"non_local": {"place": {}}}, "places"),
-        ("slow_r50", {"non_local": {"kind": "gaussian"}}, "dot_product"),
+        ("slow_r50", {"non_local": {"kind": "concatenation"}}, "dot_product"),
     ],
 )
 def test_bad_arguments_are_named(name: str, args: dict[str, Any], word: str) -> None:

@@ -219,6 +219,6 @@ def mmaction2_config(name: str, frames: int, stride: int) -> str:
     )
     pipeline = [
         {"type": "SampleAVAFrames", "clip_len": frames, "frame_interval": stride},
-        {"type": "Resize", "scale": [-1, 256]},
+        {"type": "Resize", "scale": [-1, 224 if name.startswith("c2d") else 256]},
     ]
     return f"import_me = __import__('os')\nmodel = {model!r}\nval_pipeline = {pipeline!r}\n"

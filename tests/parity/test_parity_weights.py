@@ -32,6 +32,7 @@ SLOW = {
     "mvit_base_16x4", "mvit_base_16x4_s112", "avak_videomae_vit_b16",
     "MVIT_B_16x4_CONV", "MVITv2_S_16x4", "ava22_slowfast_acrn_r50_8x8",
     "X3D_M", "r2plus1d_34", "r2plus1d_152", "r2plus1d_r34_8x8", "r2plus1d_r50", "c3d_ucf101",
+    "i3d_r50_nl_gaussian", "slowfast_r101_r50_4x16",
     "SLOWFAST_NLN_8x8_R50", "SLOW_NLN_8x8_R50", "C2D_NLN_8x8_R50",
 }  # fmt: skip
 

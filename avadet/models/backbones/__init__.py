@@ -19,7 +19,7 @@ from avadet.registry import Registry
 
 BACKBONES = Registry("backbone")
 
-for _depth in (50, 101):
+for _depth in (50, 101, 152):
     BACKBONES.add(f"c2d_r{_depth}", partial(c2d, depth=_depth))
     BACKBONES.add(f"i3d_r{_depth}", partial(i3d, depth=_depth))
     BACKBONES.add(f"slow_r{_depth}", partial(slow, depth=_depth))
@@ -32,6 +32,7 @@ for _depth in (50, 101, 152):
 # fuse with kernel 7 (4x16: 5), the R101 weights with kernel 5.
 BACKBONES.add("slowfast_r50", partial(SlowFast, depth=50))
 BACKBONES.add("slowfast_r101", partial(SlowFast, depth=101, fusion_kernel=5))
+BACKBONES.add("slowfast_r152", partial(SlowFast, depth=152, fusion_kernel=5))
 BACKBONES.add("slowfast_r50_4x16", partial(SlowFast, depth=50, alpha=8, fusion_kernel=5))
 BACKBONES.add("slowfast_r50_8x8", partial(SlowFast, depth=50, alpha=4, fusion_kernel=7))
 BACKBONES.add("slowfast_r50_16x8", partial(SlowFast, depth=50, alpha=4, fusion_kernel=7))
@@ -75,7 +76,13 @@ for _name, _make in CONVNETS.items():
 
 # Transformers. MViTv2's stages start at other blocks in the deeper network; drop path as published.
 _V2B = {"version": 2, "depth": 24, "stages": (2, 5, 21), "frames": 32, "drop_path": 0.3}
+_V1B24 = {"version": 1, "depth": 24, "stages": (2, 5, 21), "frames": 32, "drop_path": 0.3}
+_V1B24["pool_kernel"] = None
+_V2L = {"version": 2, "depth": 48, "width": 144, "heads": 2, "stages": (2, 8, 44)}
+_V2L |= {"frames": 40, "crop": 312, "drop_path": 0.75}
 BACKBONES.add("mvit_v1_b", partial(MViT, version=1))
+BACKBONES.add("mvit_v1_b24", partial(MViT, **_V1B24))
+BACKBONES.add("mvit_v2_l", partial(MViT, **_V2L))
 BACKBONES.add("mvit_v1_b_32x3", partial(MViT, version=1, frames=32, drop_path=0.3))
 BACKBONES.add("mvit_v2_s", partial(MViT, version=2))
 BACKBONES.add("mvit_v2_b", partial(MViT, **_V2B))

@@ -2,7 +2,7 @@
 
 Tokens of 2 x 4 x 4 pixels; at three blocks the channels double and the queries are pooled by two,
 so the last map has T/2 frames at stride 32. The numbers of blocks and the strides are those of
-PySlowFast's configs (``MVIT_B_16x4_CONV``, ``MVIT_B_32x3_CONV``, ``MVITv2_{S,B}``).
+PySlowFast's configs (``MVIT_B_16x4_CONV``, ``MVIT_B_32x3_CONV``, ``MVITv2_{S,B,L}``).
 
 Shapes: B clips, T frames, N tokens, C channels; a grid is (T,H,W) of tokens.
 """
@@ -97,7 +97,8 @@ class MViT(nn.Module):
             2: relative positions, residual query pooling, queries pooled in every block, channels
             doubled in the attention that starts a stage.
         depth: number of blocks.
-        width: channels of the first tokens, and of each head.
+        width: channels of the first tokens.
+        heads: attention heads of the first blocks.
         stages: the blocks at which queries are pooled by two and channels and heads double.
         frames, crop: of the training clips: the size of the tables of positions. Clips of other
             sizes interpolate them.
@@ -109,6 +110,7 @@ class MViT(nn.Module):
             the map, normalised afterwards.
         output_stride: 32, or 16: the last stage keeps the grid, for finer boxes.
         pool_norm_eps: of the norms after pools (PyTorchVideo has 1e-5, all others 1e-6).
+        pool_kernel: of the pools of queries, keys and values, see ``PooledAttention``.
         save_memory: computes the inside of blocks again in the backward pass.
 
     Shape: (B,3,T,H,W) -> one map (B,C,T/2,H/32,W/32), or (B,C,1,1,1).
@@ -120,6 +122,7 @@ class MViT(nn.Module):
         version: int = 1,
         depth: int = 16,
         width: int = 96,
+        heads: int = 1,
         stages: Sequence[int] = (1, 3, 14),
         frames: int = 16,
         crop: int = 224,
@@ -129,6 +132,7 @@ class MViT(nn.Module):
         output: str = "map",
         output_stride: int = 32,
         pool_norm_eps: float = NORM_EPS,
+        pool_kernel: int | None = 3,
         save_memory: bool = False,
     ) -> None:
         super().__init__()
@@ -148,16 +152,17 @@ class MViT(nn.Module):
             self.position_time = nn.Parameter(torch.zeros(1, self.grid[0], width))
             self.position_class = nn.Parameter(torch.zeros(1, 1, width))
         self.blocks = nn.ModuleList()
-        channels, heads, stride = width, 1, _PATCH_STRIDE[1]
+        channels, stride = width, _PATCH_STRIDE[1]
         # Tables of relative positions keep the sizes of stride 32, so that weights fit either way.
+        # Odd sides are halved downwards, as published, though pools round up.
         published_kv = stride_kv
         for block, rate in enumerate(drop_path_rates(drop_path, depth)):
             starts, next_starts = block in stages, block + 1 in stages
             if starts:
                 heads *= 2
                 published_kv = max(published_kv // 2, 1)
-            places = -(-side // min(2 if starts else 1, published_kv))
-            side = -(-side // 2) if starts else side
+            places = side // min(2 if starts else 1, published_kv)
+            side = side // 2 if starts else side
             step = 2 if starts and stride < output_stride else 1
             stride *= step
             stride_kv = max(stride_kv // step, 1)
@@ -174,6 +179,7 @@ class MViT(nn.Module):
                 relative=(self.grid[0], places, places) if version == 2 else None,
                 residual=version == 2,
                 pool_norm_eps=pool_norm_eps,
+                pool_kernel=pool_kernel,
             )
             self.blocks.append(
                 MViTBlock(

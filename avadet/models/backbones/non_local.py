@@ -1,6 +1,7 @@
 """Non-local block (Wang et al., CVPR 2018): every position looks at all others.
 
-Parameter names: ``theta``, ``phi``, ``g``, ``out`` (1x1x1 convolutions), ``norm``.
+Parameter names: ``theta``, ``phi``, ``g``, ``out`` (1x1x1 convolutions), ``norm``; a block of kind
+"gaussian" compares the map with itself and has neither ``theta`` nor ``phi``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from avadet.errors import UserError
 from avadet.models.layers import NormMaker
 
-KINDS = ("dot_product", "softmax")
+KINDS = ("dot_product", "softmax", "embedded_gaussian", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class NonLocalSpec:
 
     Attributes:
         places: stage name -> indices of the blocks, as in ``{"res4": [6, 13, 20]}``.
-        kind: "dot_product" (divided by the number of positions; Slow and SlowFast) or "softmax"
-            (scaled by 1/sqrt(dim); C2D and I3D, MMAction2's scaled embedded Gaussian).
+        kind: "dot_product" (divided by the number of positions; Slow and SlowFast), "softmax"
+            (scaled by 1/sqrt(dim); C2D and I3D, MMAction2's scaled embedded Gaussian),
+            "embedded_gaussian" (a softmax without the scale, as the paper's equation 3 has it) or
+            "gaussian" (the same of the map itself, equation 2).
         pool: (t,h,w) max pool of keys and values, (1,1,1) for none.
         pool_first: True pools the input before ``phi`` and ``g`` (PySlowFast), False pools
             their outputs (MMAction2).
@@ -67,8 +70,9 @@ class NonLocal(nn.Module):
         self.kind = spec.kind
         self.pool_first = spec.pool_first
         self.inner = inner
-        self.theta = nn.Conv3d(channels, inner, 1)
-        self.phi = nn.Conv3d(channels, inner, 1)
+        if spec.kind != "gaussian":
+            self.theta = nn.Conv3d(channels, inner, 1)
+            self.phi = nn.Conv3d(channels, inner, 1)
         self.g = nn.Conv3d(channels, inner, 1)
         self.out = nn.Conv3d(inner, channels, 1, bias=spec.out_bias)
         self.norm = norm(channels)
@@ -78,15 +82,16 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         source = self.pool(x) if self.pool_first else x
-        phi, g = self.phi(source), self.g(source)
+        g = self.g(source)
+        query, phi = (x, source) if self.kind == "gaussian" else (self.theta(x), self.phi(source))
         if not self.pool_first:
             phi, g = self.pool(phi), self.pool(g)
-        query = self.theta(x).flatten(2).transpose(1, 2)  # (B,N,C')
-        weights = query @ phi.flatten(2)  # (B,N,M)
-        if self.kind == "softmax":
-            weights = (weights * self.inner**-0.5).softmax(-1)
-        else:
+        weights = query.flatten(2).transpose(1, 2) @ phi.flatten(2)  # (B,N,C') (B,C',M) -> (B,N,M)
+        if self.kind == "dot_product":
             weights = weights / weights.shape[-1]
+        else:
+            scale = self.inner**-0.5 if self.kind == "softmax" else 1.0
+            weights = (weights * scale).softmax(-1)
         mixed = weights @ g.flatten(2).transpose(1, 2)  # (B,N,C')
         mixed = mixed.transpose(1, 2).reshape(x.shape[0], self.inner, *x.shape[2:])
         return x + self.norm(self.out(mixed))

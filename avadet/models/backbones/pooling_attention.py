@@ -64,6 +64,8 @@ class PooledAttention(nn.Module):
             (the larger of the queries' grid and the keys' grid); None for none.
         residual: adds the pooled queries to the result (v2).
         pool_norm_eps: of the norms after the pools.
+        pool_kernel: of the pools along all axes; None for one more than the stride in space and
+            one in time, and no pool at stride 1.
 
     Shape: (B,1+THW,C), (T,H,W) -> (B,1+T'H'W',C'), (T',H',W').
     """
@@ -80,6 +82,7 @@ class PooledAttention(nn.Module):
         relative: Grid | None = None,
         residual: bool = False,
         pool_norm_eps: float = NORM_EPS,
+        pool_kernel: int | None = 3,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -89,15 +92,27 @@ class PooledAttention(nn.Module):
         self.proj = nn.Linear(out_channels, out_channels)
 
         def pool(stride: int) -> nn.Conv3d:
+            side = stride + 1 if pool_kernel is None else pool_kernel
+            kernel = (1 if pool_kernel is None else pool_kernel, side, side)
             return nn.Conv3d(
-                width, width, 3, stride=(1, stride, stride), padding=1, groups=width, bias=False
+                width,
+                width,
+                kernel,
+                stride=(1, stride, stride),
+                padding=tuple(size // 2 for size in kernel),
+                groups=width,
+                bias=False,
             )
+
+        def norm() -> nn.LayerNorm:
+            return nn.LayerNorm(width, eps=pool_norm_eps)
 
         pooled = pool_query or stride_q > 1
         self.pool_q = pool(stride_q) if pooled else None
-        self.norm_q = nn.LayerNorm(width, eps=pool_norm_eps) if pooled else None
-        self.pool_k, self.norm_k = pool(stride_kv), nn.LayerNorm(width, eps=pool_norm_eps)
-        self.pool_v, self.norm_v = pool(stride_kv), nn.LayerNorm(width, eps=pool_norm_eps)
+        self.norm_q = norm() if pooled else None
+        pooled = pool_kernel is not None or stride_kv > 1
+        self.pool_k, self.norm_k = (pool(stride_kv), norm()) if pooled else (None, None)
+        self.pool_v, self.norm_v = (pool(stride_kv), norm()) if pooled else (None, None)
         self.relative = relative is not None
         if relative is not None:
             for axis, places in zip("thw", relative, strict=True):

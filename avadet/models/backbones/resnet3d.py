@@ -212,6 +212,7 @@ class Stem(ConvNorm):
         pool: bool,
         stride: int = 4,
         maker: ConvMaker = plain_conv,
+        pool_padding: int = 1,
     ) -> None:
         conv_t, pool_t = strides_t
         pool = pool and stride == 4
@@ -220,7 +221,8 @@ class Stem(ConvNorm):
         super().__init__(conv, norm(width))
         self.pool: nn.Module = nn.Identity()
         if pool:
-            self.pool = nn.MaxPool3d((1, 3, 3), stride=(pool_t, 2, 2), padding=(0, 1, 1))
+            border = (0, pool_padding, pool_padding)
+            self.pool = nn.MaxPool3d((1, 3, 3), stride=(pool_t, 2, 2), padding=border)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
@@ -247,6 +249,7 @@ class ResNet3D(nn.Module):
         stem_maker: makes the stem's convolution.
         stem_pool: False strides by 4 in the convolution and does without the pool. On a CPU a
             third of a tiny network's time goes into the maps before the pool.
+        stem_pool_padding: spatial, of that pool; MMAction2's C2D has none.
         temporal_kernels: per stage, the kernels of its blocks, repeated over them.
         temporal_blocks: per stage, how many first blocks may have temporal kernels; the rest get 1.
         temporal_at: the layer that has it, "a" or "b".
@@ -282,6 +285,7 @@ class ResNet3D(nn.Module):
         stem_stride: int = 4,
         stem_maker: ConvMaker = plain_conv,
         stem_pool: bool = True,
+        stem_pool_padding: int = 1,
         temporal_kernels: Sequence[Sequence[int]] = SLOW_KERNELS,
         temporal_blocks: Sequence[int | None] = (None, None, None, None),
         temporal_at: str = "a",
@@ -318,6 +322,7 @@ class ResNet3D(nn.Module):
             stem_pool,
             stem_stride,
             stem_maker,
+            stem_pool_padding,
         )
         channels = width
         for s, name in enumerate(STAGES):

@@ -28,6 +28,7 @@ def c2d(
     expansion: int = EXPANSION,
     stem_kernel: Sequence[int] = (1, 7, 7),
     stem_pool: bool = True,
+    stem_pool_padding: int = 1,
     res2_pool_t: int = 2,
     output_stride: int = 32,
     dilate: bool = True,
@@ -46,6 +47,7 @@ def c2d(
         expansion=expansion,
         stem_kernel=stem_kernel,
         stem_pool=stem_pool,
+        stem_pool_padding=stem_pool_padding,
         temporal_kernels=C2D_KERNELS,
         res2_pool_t=res2_pool_t,
         output_stride=output_stride,
@@ -70,6 +72,7 @@ def i3d(
     stem_strides_t: Sequence[int] = (1, 1),
     stem_pool: bool = True,
     res2_pool_t: int = 2,
+    heavy: bool = False,
     output_stride: int = 32,
     dilate: bool = True,
     non_local: Mapping[str, Any] | None = None,
@@ -81,7 +84,8 @@ def i3d(
 ) -> ResNet3D:
     """I3D-ResNet: temporal kernels 3 in every block of res2, in every other one after it.
 
-    ``stem_strides_t`` is (1, 1) in PySlowFast and (2, 2) in MMAction2.
+    ``stem_strides_t`` is (1, 1) in PySlowFast and (2, 2) in MMAction2, whose ``heavy`` network
+    has (1, 1) and temporal kernels in every block.
     """
     return ResNet3D(
         depths=stage_depths(depth, depths),
@@ -91,7 +95,7 @@ def i3d(
         stem_kernel=stem_kernel,
         stem_pool=stem_pool,
         stem_strides_t=stem_strides_t,
-        temporal_kernels=I3D_KERNELS,
+        temporal_kernels=FULL_KERNELS if heavy else I3D_KERNELS,
         res2_pool_t=res2_pool_t,
         output_stride=output_stride,
         dilate=dilate,

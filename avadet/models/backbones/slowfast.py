@@ -78,6 +78,8 @@ class SlowFast(nn.Module):
 
     Args:
         depth, depths: ResNet depth, or blocks per stage of both pathways.
+        fast_depth: ResNet depth of the Fast pathway alone, where it differs (MMAction2 has a Slow
+            R101 beside a Fast R50).
         width: of the Slow pathway (64); Fast has ``width / beta_inv``, rounded up.
         alpha: frame-rate ratio.
         beta_inv: channel ratio.
@@ -88,6 +90,7 @@ class SlowFast(nn.Module):
         slow_sampling: how Slow's frames are chosen, see ``slow_frames``.
         res4_temporal_blocks: only so many first blocks of res4 have temporal kernels (6 of 23 in
             the AVA R101 and the 16x8 R101 networks).
+        fast_res4_temporal_blocks: the same of the Fast pathway, where it differs.
         output_stride, dilate: see ``resnet3d.spatial_layout``.
         non_local: on the Slow pathway, see ``NonLocalSpec``.
         slow_stem_kernel, fast_stem_kernel: (t,h,w).
@@ -106,6 +109,7 @@ class SlowFast(nn.Module):
         *,
         depth: int = 50,
         depths: Sequence[int] | None = None,
+        fast_depth: int | None = None,
         width: int = 64,
         expansion: int = EXPANSION,
         alpha: int = 4,
@@ -116,6 +120,7 @@ class SlowFast(nn.Module):
         lateral_norm: bool = True,
         slow_sampling: str = "linspace",
         res4_temporal_blocks: int | None = None,
+        fast_res4_temporal_blocks: int | None = None,
         output_stride: int = 32,
         dilate: bool = True,
         non_local: NonLocalSpec | Mapping[str, Any] | None = None,
@@ -132,6 +137,7 @@ class SlowFast(nn.Module):
         if not 1 <= beta_inv <= width:
             raise UserError(f"beta_inv: {beta_inv} must be between 1 and the width {width}")
         blocks = stage_depths(depth, depths)
+        fast_blocks = blocks if fast_depth is None else stage_depths(fast_depth, None)
         # Rounded up: so the published costs of beta 1/6 and 1/12 come out.
         thin = -(-width // beta_inv)
         # Channels of the Fast maps after the stem, res2, res3 and res4.
@@ -139,20 +145,22 @@ class SlowFast(nn.Module):
         ratio = {"t_conv": fusion_ratio, "t_sample": 1, "none": 0}[lateral]
 
         def pathway(
+            pathway_depths: Sequence[int],
             pathway_width: int,
             kernel: Sequence[int],
             temporal_kernels: Sequence[Sequence[int]],
+            res4_limit: int | None,
             lateral_channels: Sequence[int],
             attention: NonLocalSpec | Mapping[str, Any] | None,
         ) -> ResNet3D:
             return ResNet3D(
-                depths=blocks,
+                depths=pathway_depths,
                 width=pathway_width,
                 expansion=expansion,
                 stem_kernel=kernel,
                 stem_pool=stem_pool,
                 temporal_kernels=temporal_kernels,
-                temporal_blocks=(None, None, res4_temporal_blocks, None),
+                temporal_blocks=(None, None, res4_limit, None),
                 output_stride=output_stride,
                 dilate=dilate,
                 non_local=attention,
@@ -163,8 +171,10 @@ class SlowFast(nn.Module):
             )
 
         extra = tuple(channels * ratio for channels in fast_channels)
-        self.slow = pathway(width, slow_stem_kernel, SLOW_KERNELS, extra, non_local)
-        self.fast = pathway(thin, fast_stem_kernel, FULL_KERNELS, (0, 0, 0, 0), None)
+        limit, none = res4_temporal_blocks, (0, 0, 0, 0)
+        self.slow = pathway(blocks, width, slow_stem_kernel, SLOW_KERNELS, limit, extra, non_local)
+        limit = limit if fast_res4_temporal_blocks is None else fast_res4_temporal_blocks
+        self.fast = pathway(fast_blocks, thin, fast_stem_kernel, FULL_KERNELS, limit, none, None)
         self.lateral = nn.ModuleDict()
         norm = batch_norm(norm_eps, norm_momentum)
         for place, channels in zip(_PLACES, fast_channels, strict=True):
