@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from avadet.commands import prepare_annotations, prepare_flow, prepare_proxy
+from avadet.commands import prepare_annotations, prepare_proxy
 
 HELP = (
     "make data sets: mini-ava (drawn movies in AVA's formats), mini-kinetics (drawn clips), "
-    "proxy (small copies of movies that decode fast), annotations (from COCO, CVAT, VIA), "
-    "flow (optical flow for the second stream)"
+    "proxy (small copies of movies that decode fast), annotations (from COCO, CVAT, VIA)"
 )
 
-OTHERS = {"proxy": prepare_proxy, "annotations": prepare_annotations, "flow": prepare_flow}
+OTHERS = {"proxy": prepare_proxy, "annotations": prepare_annotations}
 
 _PRESETS = ("tiny", "small", "bench", "large")
 _AVA_PRESETS = ("tiny", "small", "bench", "long_context", "large")

@@ -232,12 +232,16 @@ def train(config: RunConfig, *, resume: bool) -> Any:
     from avadet.engine.precision import default_device
     from avadet.engine.train import fit
     from avadet.files import write_text
+    from avadet.models.recompute import recompute_blocks
 
     build.validate(config)
     device = default_device(config.device, distributed.local_rank())
     with distributed.processes(device.type):
         torch.manual_seed(config.seed)
         parts = assemble(config)
+        if config.train.activation_checkpointing == "blocks":
+            count = recompute_blocks(getattr(parts.task.model, "backbone", parts.task.model))
+            log.info("%d blocks are computed again in the backward pass", count)
         optimizer, schedule = build_optimizer(config, parts.task.model)
         if distributed.is_main():
             write_text(Path(config.out) / "config.yaml", dump(config))
@@ -252,6 +256,7 @@ def train(config: RunConfig, *, resume: bool) -> Any:
             device=device,
             precision=settings.precision,
             norm=config.model.norm,
+            sharding=settings.sharding,
             accumulate=settings.accumulate,
             clip_grad_norm=settings.clip_grad_norm,
             ema_decay=settings.ema,

@@ -90,8 +90,6 @@ class DataConfig(_Node):
     Attributes:
         movies: folder of movie files, ``<video>.<mp4|mkv|webm|...>``; or of frame folders.
         reader: ``movies``, or ``frames`` for extracted frames.
-        modality: ``rgb``, or ``flow`` where ``movies`` are those of ``avadet prepare flow``: the
-            backbone then gets two channels, and pixels are scaled so that 20 of motion are 1.
         label_map: class list the model is trained on (all 80 of AVA, or your own).
         train_proposals, val_proposals: person boxes in AVA's CSV format; without the latter the
             ground-truth boxes are scored and the result says so.
@@ -115,7 +113,6 @@ class DataConfig(_Node):
 
     movies: str = ""
     reader: Literal["movies", "frames"] = "movies"
-    modality: Literal["rgb", "flow"] = "rgb"
     frame_lists: list[str] = []
     label_map: str = ""
     train_groundtruth: str = ""
@@ -157,8 +154,6 @@ class DataConfig(_Node):
             raise ValueError(f"train_short_side: [{low}, {high}] is not [low, high]")
         if self.crop is not None and self.crop > low:
             raise ValueError(f"crop {self.crop} does not fit in the smallest short side {low}")
-        if self.modality == "flow" and self.color:
-            raise ValueError("color: optical flow has no colours to change")
         if self.last_second < self.first_second:
             raise ValueError("last_second lies before first_second")
         return self
@@ -166,7 +161,14 @@ class DataConfig(_Node):
 
 class TrainConfig(_Node):
     """Optimisation. Batch size is the number of clips in one optimiser step, over all processes
-    and accumulated steps."""
+    and accumulated steps.
+
+    Attributes:
+        activation_checkpointing: ``blocks`` computes the inside of the backbone's blocks again in
+            the backward pass: a third more computing for a fraction of the memory.
+        sharding: ``fsdp2`` keeps a part of the weights, gradients and optimiser state on each of
+            several processes, for networks that one GPU cannot train.
+    """
 
     epochs: Annotated[float, Field(gt=0)] = 20
     batch_size: Positive = 64
@@ -186,6 +188,8 @@ class TrainConfig(_Node):
     warmup_lr: NonNegative = 0.0
     loss: Component = Component(name="bce")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    activation_checkpointing: Literal["none", "blocks"] = "none"
+    sharding: Literal["none", "fsdp2"] = "none"
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precise_bn_batches: Annotated[int, Field(ge=0)] = 0

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from avadet import boxes as box_ops
-from avadet.data.flow import mirror
 
 # Variances and directions of the colours of ImageNet (Krizhevsky et al. 2012, section 4.1), RGB.
 _COLOR_STD = np.asarray([0.225, 0.224, 0.229])
@@ -63,7 +62,6 @@ class ClipTransform:
             nothing.
         flip: mirror left and right, after the crop.
         color: applied last.
-        flow: the frames are pictures of optical flow, whose motion a mirror turns round too.
     """
 
     short_side: int | None = None
@@ -71,7 +69,6 @@ class ClipTransform:
     places: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
     flip: bool = False
     color: ColorTransform | None = None
-    flow: bool = False
 
     def corner(
         self, height: int, width: int, boxes_norm: np.ndarray | None = None
@@ -108,7 +105,7 @@ class ClipTransform:
         if self.color is not None:
             frames = self.color(frames)
         if self.flip:
-            frames = mirror(frames) if self.flow else frames[:, :, ::-1]
+            frames = frames[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(3, 0, 1, 2)))
 
     def boxes_px(
@@ -151,7 +148,6 @@ class TrainPolicy:
             saturation within ``1 +- jitter``, in random order. The published recipes leave
             it off.
         tries: places drawn for the crop.
-        flow: see ``ClipTransform``.
 
     Raises:
         ValueError: values that cannot work together.
@@ -165,7 +161,6 @@ class TrainPolicy:
     lighting: float = 0.1
     jitter: float = 0.4
     tries: int = 10
-    flow: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.short_side
@@ -173,8 +168,6 @@ class TrainPolicy:
             raise ValueError(f"short_side must be (low, high): {self.short_side}")
         if self.crop is not None and self.crop > low:
             raise ValueError(f"crop {self.crop} does not fit into the short side {low}")
-        if self.color and self.flow:
-            raise ValueError("optical flow has no colours to change")
         if self.sampling not in ("inverse", "uniform"):
             raise ValueError(f"sampling must be 'inverse' or 'uniform': {self.sampling!r}")
 
@@ -190,7 +183,6 @@ class TrainPolicy:
             places=tuple((y, x) for y, x in places),
             flip=flip,
             color=self._draw_color(rng) if self.color else None,
-            flow=self.flow,
         )
 
     def _draw_color(self, rng: np.random.Generator) -> ColorTransform:
@@ -213,7 +205,6 @@ class TestPolicy:
         crop: side of a square crop; None keeps the whole frame.
         place: (y, x) share of the room where the crop lies.
         flip: mirror.
-        flow: see ``ClipTransform``.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
@@ -222,16 +213,11 @@ class TestPolicy:
     crop: int | None = None
     place: tuple[float, float] = (0.5, 0.5)
     flip: bool = False
-    flow: bool = False
 
     def draw(self, rng: np.random.Generator) -> ClipTransform:
         """Always the same transform."""
         return ClipTransform(
-            short_side=self.short_side,
-            crop=self.crop,
-            places=(self.place,),
-            flip=self.flip,
-            flow=self.flow,
+            short_side=self.short_side, crop=self.crop, places=(self.place,), flip=self.flip
         )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -23,6 +23,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from avadet.errors import UserError
@@ -162,10 +163,13 @@ def wrap(
 ) -> nn.Module:
     """``module`` with gradients averaged over the processes; itself where there is one process.
 
-    Batch-norm statistics are the main process's: they are handed out before each forward.
+    Batch-norm statistics are the main process's: they are handed out before each forward. A
+    sharded module (``shard``) averages by itself.
     """
     if world_size() == 1:
         return module
+    if is_sharded(module):
+        return _ShardedLoss(module)
     # No device_ids: inputs are batches of our own making, already where they belong.
     return DistributedDataParallel(
         module,
@@ -179,3 +183,84 @@ def without_sync(module: nn.Module) -> Any:
     if isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
+
+
+class _ShardedLoss(nn.Module):
+    """Hands out the main process's buffers before each forward, as DistributedDataParallel does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        norms = [each for each in module.modules() if isinstance(each, _BatchNorm)]
+        self._shared = [buffer for norm in norms for buffer in norm.buffers()]
+
+    def forward(self, *args: Any) -> Any:
+        if self.training:
+            for buffer in self._shared:
+                dist.broadcast(buffer, src=0)
+        return self.module(*args)
+
+
+def shard(model: nn.Module, blocks: Iterable[nn.Module], device: torch.device) -> None:
+    """Leaves a part of every parameter on each process (FSDP2, ``fully_shard``), in place.
+
+    Each of ``blocks`` is put together for its own forward and backward pass only, the rest of the
+    model for the whole of them. Parameters become new objects of the same names; gradients are
+    averaged over the processes. The model must be called by its own ``forward``.
+
+    Raises:
+        UserError: this torch has no FSDP2.
+    """
+    try:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+    except ImportError as error:
+        raise UserError(
+            f"train.sharding: fsdp2 needs torch 2.6 or newer, this is {torch.__version__}; set "
+            "train.sharding to none"
+        ) from error
+    mesh = init_device_mesh(device.type, (world_size(),))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """True where ``shard`` has been at work."""
+    return any(_is_part(parameter) for parameter in module.parameters())
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, Tensor) and hasattr(value, "full_tensor")
+
+
+def whole(value: Any, *, main_only: bool = False) -> Any:
+    """``value`` with every sharded tensor in it put together; all processes must call it.
+
+    Args:
+        value: a tensor, or dictionaries and lists of values; what is not sharded stays the object
+            that it is.
+        main_only: the others get None in place of each tensor, and the main process its copy on
+            the CPU: for checkpoints.
+    """
+    if isinstance(value, Mapping):
+        return {key: whole(item, main_only=main_only) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item, main_only=main_only) for item in value]
+    if not _is_part(value):
+        return value
+    tensor = value.detach().full_tensor()
+    if not main_only:
+        return tensor
+    return tensor.cpu() if is_main() else None
+
+
+def part_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a whole tensor that every process has, sharded as ``like`` is."""
+    if not _is_part(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    tensor = tensor.to(like.device)
+    # Every process has read the same file: nothing needs to be sent.
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)

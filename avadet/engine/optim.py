@@ -131,6 +131,16 @@ def create_optimizer(
     raise UserError(f"unknown optimizer '{name}'. Known: adamw, sgd")
 
 
+def follow(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Points a fresh optimiser's groups at the parameters that now have its parameters' names.
+
+    For parameters that became other objects, as sharding makes them.
+    """
+    named = dict(model.named_parameters())
+    for group in optimizer.param_groups:
+        group["params"] = [named[name] for name in group["names"]]
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets every group to ``lr`` times the group's own scale."""
     for group in optimizer.param_groups:

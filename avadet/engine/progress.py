@@ -26,7 +26,7 @@ class Progress:
         metrics: of the last evaluation.
         best: the best value so far of the first metric; best_step: its step.
         skipped: optimiser steps left out because float16 gradients overflowed.
-        batches_per_epoch, world_size: of the data; a resumed run must agree.
+        batches_per_epoch, world_size: of the data; see ``check``.
     """
 
     batches_per_epoch: int
@@ -75,15 +75,20 @@ class Progress:
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
     def check(self, batches_per_epoch: int, world_size: int, source: str) -> None:
-        """Raises UserError where the data differ from those the checkpoint was made with."""
-        for name, now in (
-            ("batches_per_epoch", batches_per_epoch),
-            ("world_size", world_size),
-        ):
-            then = getattr(self, name)
+        """Goes on with other data only where the position keeps its meaning.
+
+        Another number of processes cuts the same steps into other parts (the batch size counts a
+        whole step), so the position stays. Between epochs the number of batches may change with it.
+
+        Raises:
+            UserError: the data differ from those the checkpoint was made with.
+        """
+        if world_size == self.world_size or self.batch:
+            then, now = self.batches_per_epoch, batches_per_epoch
             if then != now:
                 raise UserError(
-                    f"{source}: was made with {name} {then}, now it is {now}: the data, the batch "
-                    "size or the number of processes has changed, so the run cannot continue "
-                    "where it stopped; restore them or start a new run in another folder"
+                    f"{source}: was made with batches_per_epoch {then}, now it is {now}: the data, "
+                    "the batch size or the number of processes has changed, so the run cannot "
+                    "continue where it stopped; restore them or start a new run in another folder"
                 )
+        self.batches_per_epoch, self.world_size = batches_per_epoch, world_size

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from avadet.engine import checkpoint, distributed
+from avadet.engine import checkpoint, distributed, sharding
 from avadet.engine.ema import Ema
 from avadet.engine.nonfinite import plain
 from avadet.engine.progress import Progress
@@ -19,7 +19,8 @@ from avadet.models.description import load_state
 
 @dataclass
 class RunState:
-    """Model, optimiser, loss scale, moving average and position of one run.
+    """Model, optimiser, loss scale, moving average and position of one run; ``skeleton`` where the
+    model is sharded (``engine.sharding``).
 
     There is no random state to keep: the loop seeds torch anew at each step from (seed, step,
     rank), and the loader orders and transforms by (seed, epoch, place). So what a step draws
@@ -35,22 +36,42 @@ class RunState:
     settings: dict[str, Any]
     seed: int
     keep: int
+    skeleton: nn.Module | None = None
     saved: Path | None = None
 
-    @property
     def best_model(self) -> nn.Module:
-        """What is evaluated and exported: the moving average where there is one."""
-        return self.ema.model if self.ema else self.model
+        """What is evaluated and exported: the moving average where there is one.
+
+        Of a sharded model it is a whole copy; all processes must ask for it.
+        """
+        model = self.ema.model if self.ema else self.model
+        return model if self.skeleton is None else sharding.assemble(self.skeleton, model)
+
+    def take_statistics(self, model: nn.Module) -> None:
+        """Takes the batch-norm statistics of a whole copy over into the model it came from."""
+        own = self.ema.model if self.ema else self.model
+        if own is not model:
+            buffers = dict(own.named_buffers())
+            for name, value in model.named_buffers():
+                buffers[name].copy_(value)
 
     def save(self) -> None:
-        """Writes a checkpoint (the main process; the others hold the same)."""
+        """Writes a checkpoint (the main process; the others hold the same, or their parts)."""
+        if self.skeleton is None and not distributed.is_main():
+            return
+        tensors = distributed.whole(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.ema.state_dict() if self.ema else None,
+            },
+            main_only=True,
+        )
         if not distributed.is_main():
             return
         state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **tensors,
             "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
             "progress": self.progress.to_dict(),
             "seed": self.seed,
             "settings": plain(self.settings),
@@ -78,11 +99,14 @@ class RunState:
         if (state["ema"] is None) != (self.ema is None):
             raise UserError(f"{path}: one of the checkpoint and this run has a moving average")
         try:
-            load_state(self.model, state["model"], str(path))
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_state(self.model, sharding.parts(state["model"], self.model), str(path))
+            self.optimizer.load_state_dict(
+                sharding.optimizer_parts(state["optimizer"], self.optimizer)
+            )
             self.scaler.load_state_dict(state["scaler"])
             if self.ema:
-                self.ema.load_state_dict(state["ema"])
+                averages = sharding.parts(state["ema"]["model"], self.ema.model)
+                self.ema.load_state_dict({**state["ema"], "model": averages})
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(
                 f"{path}: does not fit this optimiser: {error}; start a new run in another folder"

@@ -55,7 +55,7 @@ def optimizer_step(
     parameters = [p for p in task.model.parameters() if p.grad is not None]
     # Clipping to infinity changes nothing and returns the norm.
     limit = float("inf") if clip_grad_norm is None else clip_grad_norm
-    norm = nn.utils.clip_grad_norm_(parameters, limit)
+    norm = distributed.whole(nn.utils.clip_grad_norm_(parameters, limit))
     # The one wait for the device in a step.
     *values, own_norm = torch.stack([*losses, norm.to(losses[0])]).tolist()
     # A batch that only keeps pace has weight 0, whatever its loss.

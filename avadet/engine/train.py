@@ -17,6 +17,7 @@ from torch import nn
 
 from avadet.engine import checkpoint, distributed
 from avadet.engine import norm as norms
+from avadet.engine import sharding as shards
 from avadet.engine.ema import Ema
 from avadet.engine.feed import Feed, Loader
 from avadet.engine.interrupt import StopRequest
@@ -67,6 +68,7 @@ def fit(
     precision: Precision | str = "auto",
     channels_last: bool | None = None,
     norm: norms.NormMode = "batch",
+    sharding: shards.Sharding = "none",
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
     ema_decay: float | None = None,
@@ -104,6 +106,7 @@ def fit(
         precision: "auto", "fp32", "bf16", "fp16", or a resolved one.
         channels_last: memory format, see ``precision.place``.
         norm: batch norms plain, frozen, or synchronised over processes.
+        sharding: "fsdp2" leaves a part of the model on each of several processes.
         clip_grad_norm: longest gradient (2-norm over all parameters).
         ema_decay: follow the weights with a moving average; it is what is evaluated.
         precise_bn_batches: before each evaluation, take batch-norm statistics from this many
@@ -128,6 +131,9 @@ def fit(
     device = torch.device(device)
     if not isinstance(precision, Precision):
         precision = resolve(precision, device)
+    sharded = shards.check(sharding, channels_last)
+    if sharded:
+        channels_last = False
     run_dir = Path(run_dir)
     task.model = norms.prepare(task.model, norm, device)
     place(task.model, device, precision, channels_last)
@@ -135,16 +141,19 @@ def fit(
     lengths = distributed.gather_numbers([len(loader)])
     if lengths.max() < 1:
         raise UserError("the training set gives no batch; is it empty, or the batch too large?")
+    ema = Ema(task.model, ema_decay) if ema_decay else None
+    skeleton = shards.shard_model(task.model, optimizer, ema, device) if sharded else None
     state = RunState(
         run_dir=run_dir,
         model=task.model,
         optimizer=optimizer,
         scaler=precision.scaler(),
-        ema=Ema(task.model, ema_decay) if ema_decay else None,
+        ema=ema,
         progress=Progress(int(lengths.max()), distributed.world_size()),
         settings=settings or {},
         seed=seed,
         keep=keep_checkpoints,
+        skeleton=skeleton,
     )
     if resume:
         state.restore()
@@ -221,8 +230,9 @@ def fit(
                     break
 
     weights = run_dir / "model.safetensors"
+    best = state.best_model()
     if distributed.is_main():
-        task.export(weights, state.best_model)
+        task.export(weights, best)
     distributed.barrier()
     return FitResult(
         finished=True,
@@ -245,7 +255,7 @@ def _evaluate(
 ) -> None:
     """Scores the model, keeps the best weights, and notes that it is done."""
     progress = state.progress
-    model = state.best_model
+    model = state.best_model()
     # Statistics of batch norms differ between processes until the main one's are handed out.
     distributed.share_state(model)
     if precise_bn_batches:
@@ -255,6 +265,7 @@ def _evaluate(
                 islice(loader.epoch(progress.epoch), precise_bn_batches),
                 lambda batch: task.loss(batch.to(device)),
             )
+            state.take_statistics(model)
     model.eval()
     with torch.no_grad(), precision.autocast():
         metrics = distributed.from_main(task.evaluate(model))

@@ -35,6 +35,8 @@ class CNNLSTM(nn.Module):
     ((B,hidden,T,1,1),).
     """
 
+    block_types = ResNet3D.block_types
+
     def __init__(
         self,
         *,

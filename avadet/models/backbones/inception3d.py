@@ -170,6 +170,8 @@ class Inception3D(nn.Module):
     Shape: (B,3,T,H,W), or a tuple of one clip, to ((B,C,T/8,H/stride,W/stride),).
     """
 
+    block_types = (Mixed,)
+
     def __init__(
         self,
         *,

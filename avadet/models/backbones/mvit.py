@@ -24,7 +24,6 @@ from avadet.models.backbones.transformer import (
     check_output,
     drop_path_rates,
     init_transformer,
-    run_block,
 )
 
 _PATCH_STRIDE = (2, 4, 4)
@@ -111,10 +110,11 @@ class MViT(nn.Module):
         output_stride: 32, or 16: the last stage keeps the grid, for finer boxes.
         pool_norm_eps: of the norms after pools (PyTorchVideo has 1e-5, all others 1e-6).
         pool_kernel: of the pools of queries, keys and values, see ``PooledAttention``.
-        save_memory: computes the inside of blocks again in the backward pass.
 
     Shape: (B,3,T,H,W) -> one map (B,C,T/2,H/32,W/32), or (B,C,1,1,1).
     """
+
+    block_types = (MViTBlock,)
 
     def __init__(
         self,
@@ -133,7 +133,6 @@ class MViT(nn.Module):
         output_stride: int = 32,
         pool_norm_eps: float = NORM_EPS,
         pool_kernel: int | None = 3,
-        save_memory: bool = False,
     ) -> None:
         super().__init__()
         if version not in (1, 2):
@@ -141,7 +140,6 @@ class MViT(nn.Module):
         if output_stride not in (16, 32):
             raise ValueError(f"output_stride of MViT is 16 or 32, not {output_stride}")
         self.output = check_output(output, OUTPUTS)
-        self.save_memory = save_memory
         side = -(-crop // _PATCH_STRIDE[1])
         self.grid: Grid = (-(-frames // _PATCH_STRIDE[0]), side, side)
         self.patch = nn.Conv3d(3, width, (3, 7, 7), _PATCH_STRIDE, (1, 3, 3))
@@ -208,7 +206,7 @@ class MViT(nn.Module):
         if self.absolute:
             x = x + self.positions(grid)
         for block in self.blocks:
-            x, grid = run_block(block, x, grid, save_memory=self.save_memory and self.training)
+            x, grid = block(x, grid)
         if self.output == "mean":
             x = self.norm(x[:, 1:].mean(1))
             return (x[..., None, None, None],)

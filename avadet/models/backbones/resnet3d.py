@@ -273,6 +273,8 @@ class ResNet3D(nn.Module):
     ((B,C,T',H/stride,W/stride),).
     """
 
+    block_types = (Bottleneck, BasicBlock, NonLocal)
+
     def __init__(
         self,
         *,

@@ -104,6 +104,8 @@ class SlowFast(nn.Module):
     ((B,C,T/alpha,H',W'), (B,C/beta_inv,T,H',W')) with C = 8 * width * expansion.
     """
 
+    block_types = ResNet3D.block_types
+
     def __init__(
         self,
         *,

@@ -11,6 +11,9 @@ from functools import partial
 
 import torchvision.models.video as zoo
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformerBlock
+from torchvision.models.video.resnet import BasicBlock, Bottleneck
+from torchvision.models.video.s3d import SepInceptionBlock3D
 from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from avadet.errors import UserError
@@ -55,6 +58,8 @@ class TorchvisionVideo(nn.Module):
 
     Shape: (B,3,T,H,W), or a tuple of one clip, to ((B,C,T',H/stride,W/stride),).
     """
+
+    block_types = (BasicBlock, Bottleneck, SepInceptionBlock3D, SwinTransformerBlock)
 
     def __init__(self, *, network: str, output_stride: int | None = None) -> None:
         super().__init__()

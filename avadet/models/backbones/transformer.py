@@ -1,4 +1,4 @@
-"""What the video transformers share: MLP, drop path, checkpointed blocks, initialisation.
+"""What the video transformers share: MLP, drop path, initialisation.
 
 Shapes: B clips, N tokens, C channels.
 """
@@ -6,12 +6,10 @@ Shapes: B clips, N tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from avadet.errors import UserError
 
@@ -64,13 +62,6 @@ class DropPath(nn.Module):
 def drop_path_rates(last: float, depth: int) -> list[float]:
     """Probabilities of all blocks: from 0 in the first to ``last`` in the last, evenly."""
     return [last * block / max(depth - 1, 1) for block in range(depth)]
-
-
-def run_block(block: nn.Module, *args: Any, save_memory: bool) -> Any:
-    """``block(*args)``; with ``save_memory`` its inside is computed again in the backward pass."""
-    if save_memory and torch.is_grad_enabled():
-        return checkpoint(block, *args, use_reentrant=False)
-    return block(*args)
 
 
 def check_output(output: str, allowed: Iterable[str]) -> str:

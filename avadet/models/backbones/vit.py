@@ -20,7 +20,6 @@ from avadet.models.backbones.transformer import (
     check_output,
     drop_path_rates,
     init_transformer,
-    run_block,
 )
 
 TUBELET = 2
@@ -99,11 +98,12 @@ class ViT(nn.Module):
         output: "map": all tokens, normalised, as a map, for RoI heads; "mean": the mean of all
             tokens, then normalised, as a map of one cell, which the published classifiers read.
         output_stride: 16, the side of a token; configs of detectors name it for every backbone.
-        save_memory: computes the inside of blocks again in the backward pass.
 
     Shape: (B,3,T,H,W), H and W multiples of 16 (more is cut off) -> one map (B,C,T/2,H/16,W/16),
     or (B,C,1,1,1).
     """
+
+    block_types = (ViTBlock,)
 
     def __init__(
         self,
@@ -117,13 +117,11 @@ class ViT(nn.Module):
         drop_path: float = 0.1,
         output: str = "map",
         output_stride: int = PATCH,
-        save_memory: bool = False,
     ) -> None:
         super().__init__()
         if output_stride != PATCH:
             raise UserError(f"output_stride: ViT's tokens have {PATCH} pixels, not {output_stride}")
         self.output = check_output(output, ("map", "mean"))
-        self.save_memory = save_memory
         self.grid = (frames // TUBELET, crop // PATCH, crop // PATCH)
         size = (TUBELET, PATCH, PATCH)
         self.patch = nn.Conv3d(3, width, size, stride=size)
@@ -142,7 +140,7 @@ class ViT(nn.Module):
         grid = tuple(x.shape[2:])
         x = x.flatten(2).transpose(1, 2) + self.positions_at(grid).to(x.dtype)
         for block in self.blocks:
-            x = run_block(block, x, save_memory=self.save_memory and self.training)
+            x = block(x)
         if self.output == "mean":
             return (self.norm(x.mean(1))[..., None, None, None],)
         return (self.norm(x).transpose(1, 2).unflatten(2, grid),)

@@ -124,6 +124,8 @@ class X3D(nn.Module):
     Shape: (B,3,T,H,W), or a tuple of one clip, to ((B,C,T,H/stride,W/stride),).
     """
 
+    block_types = (X3DBlock,)
+
     def __init__(
         self,
         *,
