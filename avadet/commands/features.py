@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from avadet.commands import bank_features
 from avadet.errors import UserError
-
-if TYPE_CHECKING:
-    from avadet.data.box_table import BoxTable
-    from avadet.data.media import Media
 
 HELP = "features of whole movies: of clips (VIDEO... --out x.npz), or of people (--bank DIR)"
 
-log = logging.getLogger(__name__)
-_USAGE = """nothing to do. Features of the clips of movies:
+USAGE = """nothing to do. Features of the clips of movies:
   avadet features VIDEO... --weights FILE_OR_NAME --out features.npz
 or of every person, for a long-term feature bank:
   avadet features CONFIG --weights FILE_OR_NAME --bank DIR
@@ -76,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     people.add_argument("--half", action="store_true", help="keep float16, half the space")
     people.add_argument(
+        "--import",
+        dest="imported",
+        type=Path,
+        nargs="+",
+        metavar="PKL",
+        help="fill the bank from banks of MMAction2 instead (lfb_train.pkl lfb_val.pkl)",
+    )
+    people.add_argument(
         "--check", action="store_true", help="compare the bank's files with their checksums"
     )
 
@@ -86,41 +87,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
     if not 0 <= args.score_threshold <= 1:
         raise UserError(f"--score-threshold {args.score_threshold:g}: must lie between 0 and 1")
-    if args.check:
-        return _check_bank(args)
+    if args.check or args.imported:
+        if args.bank is None:
+            raise UserError("--bank: which one? Give its folder")
+        return bank_features.check(args) if args.check else bank_features.import_files(args)
     from_config = bool(args.inputs) and args.inputs[0].endswith((".yaml", ".yml"))
     if from_config or args.movies or args.boxes or args.bank:
-        return _people(args, from_config)
+        return bank_features.fill(args, from_config, USAGE)
     if not args.inputs:
-        raise UserError(_USAGE)
+        raise UserError(USAGE)
     return _clips(args)
-
-
-def _check_bank(args: argparse.Namespace) -> int:
-    from avadet.data.feature_bank import FeatureBank
-
-    if args.bank is None:
-        raise UserError("--check: of which bank? Give --bank DIR")
-    bank = FeatureBank(args.bank)
-    rows = bank.check()
-    print(f"{args.bank}: {len(bank.videos)} movies, {rows} persons, as written")
-    return 0
-
-
-def _extractor(args: argparse.Namespace, weights: str | None, device: Any) -> tuple[Any, str]:
-    """The network and its fingerprint."""
-    from avadet import convert
-    from avadet.models.description import fingerprint
-    from avadet.pipeline.features import FeatureExtractor
-
-    if weights is None:
-        raise UserError("--weights: which network? Give a file, or a name of `avadet zoo list`")
-    model = convert.load_model(weights, arch=args.arch)
-    mark = fingerprint(model)
-    return FeatureExtractor(model, device=device, precision=args.precision), mark
-
-
-# ---------------------------------------------------------------------------------------- clips
 
 
 def _clips(args: argparse.Namespace) -> int:
@@ -141,7 +117,7 @@ def _clips(args: argparse.Namespace) -> int:
     for movie in args.inputs:
         if not Path(movie).exists():
             raise UserError(f"{movie}: there is no such file")
-    extractor, mark = _extractor(args, args.weights, default_device(args.device))
+    extractor, mark = bank_features.load_extractor(args, args.weights, default_device(args.device))
     seconds, features = [], []
     for movie in tqdm(args.inputs, desc="features", unit="movie", disable=None, leave=False):
         with open_video(movie) as reader:
@@ -169,165 +145,3 @@ def _clips(args: argparse.Namespace) -> int:
     channels = features[0].shape[1]
     print(f"{args.out}: {sum(counts)} clips of {len(counts)} movies, {channels} channels")
     return 0
-
-
-# --------------------------------------------------------------------------------------- people
-
-
-@dataclass(frozen=True)
-class _Movies:
-    """Movies with the boxes of their people.
-
-    Attributes:
-        media: where they are.
-        boxes: all boxes, of any score.
-        videos: the names of the movies wanted.
-        start: second of the source movie at which the files begin.
-    """
-
-    media: Media
-    boxes: BoxTable
-    videos: list[str]
-    start: float
-
-
-def _people(args: argparse.Namespace, from_config: bool) -> int:
-    from avadet.config import load_config
-    from avadet.engine import distributed
-    from avadet.engine.precision import default_device
-
-    config = load_config(args.inputs[0], args.inputs[1:]) if from_config else None
-    if config is not None and (args.movies or args.boxes):
-        raise UserError("give a CONFIG, or --movies and --boxes, not both")
-    if config is None and (args.inputs or not (args.movies and args.boxes)):
-        raise UserError(f"--bank: whose people? {_USAGE.split('. ', 1)[1]}")
-    folder = args.bank or (config and config.data.feature_bank)
-    if not folder:
-        raise UserError("--bank: where to? Give a folder, or data.feature_bank=DIR")
-    weights = args.weights
-    if config is not None and weights is None:
-        weights = config.checkpoint or str(Path(config.out) / "model.safetensors")
-    device = default_device(args.device, distributed.local_rank())
-    with distributed.processes(device.type):
-        movies = _of_config(config, args.split) if config else _of_files(args.movies, args.boxes)
-        if args.movie_start is not None:
-            movies = replace(movies, start=args.movie_start)
-        return _fill(args, Path(folder), _extractor(args, weights, device), movies)
-
-
-def _of_config(config: Any, split: str) -> _Movies:
-    from avadet import build
-    from avadet.data.box_table import BoxTable
-
-    classes = build.read_classes(config)
-    splits = ("train", "val") if split == "both" else (split,)
-    found = [build.bank_boxes(config, classes, each) for each in splits]
-    videos = sorted({video for _, listed in found for video in listed})
-    media, start = build.build_media(config)
-    if config.data.missing_movies == "skip" and (absent := media.missing(videos)):
-        log.warning("%d of %d movies are missing; they are left out", len(absent), len(videos))
-        videos = sorted(set(videos) - set(absent))
-    return _Movies(media, BoxTable.concatenate([boxes for boxes, _ in found]), videos, start)
-
-
-def _of_files(movies: Path, boxes: list[Path]) -> _Movies:
-    from avadet.data.ava_csv import read_proposals
-    from avadet.data.media import MovieFolder
-
-    table = read_proposals([str(path) for path in boxes])
-    return _Movies(MovieFolder(movies), table, list(table.videos), 0.0)
-
-
-def _fill(args: argparse.Namespace, folder: Path, network: tuple[Any, str], movies: _Movies) -> int:
-    """Adds the movies that are missing, this process its share of them."""
-    from tqdm import tqdm
-
-    from avadet.data.feature_bank import FeatureBank
-    from avadet.engine import distributed
-    from avadet.engine.interrupt import StopRequest
-
-    if absent := movies.media.missing(movies.videos):
-        named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        raise UserError(
-            f"{len(absent)} of {len(movies.videos)} movies are missing: {named} "
-            f"({movies.media.where()})"
-        )
-    extractor = network[0]
-    writer = _writer(folder, network, args.half)
-    jobs = _jobs(writer, movies, args.score_threshold)
-    mine = jobs[distributed.rank() :: distributed.world_size()]
-    bar = tqdm(
-        total=sum(len(people.keyframes) for people, _ in mine),
-        desc="features",
-        unit="keyframe",
-        disable=None if distributed.is_main() else True,
-    )
-    with StopRequest() as stop, bar:
-
-        def after_batch(keyframes: int) -> None:
-            bar.update(keyframes)
-            if stop.requested:
-                raise KeyboardInterrupt
-
-        try:
-            for people, boxes in mine:
-                bar.set_postfix_str(people.video)
-                with movies.media.open(people.video) as reader:
-                    parts = people.compute(
-                        reader,
-                        extractor,
-                        movie_start=movies.start,
-                        batch_size=args.batch_size,
-                        after_batch=after_batch,
-                    )
-                    counts = [len(each) for each in people.boxes_norm]
-                    writer.write(people.video, people.seconds, counts, boxes, parts)
-        except KeyboardInterrupt:
-            print(f"stopped; finished movies are kept in {folder}: the same command goes on")
-            return 130
-    distributed.barrier()
-    if distributed.is_main():
-        bank = FeatureBank(folder)
-        rows = sum(len(bank.movie(video).features) for video in bank.videos)
-        print(
-            f"{folder}: {len(bank.videos)} movies, {rows} persons, {bank.facts.channels} channels "
-            f"by {bank.facts.model}"
-        )
-    return 0
-
-
-def _writer(folder: Path, network: tuple[Any, str], half: bool) -> Any:
-    from avadet.data.feature_bank import BankFacts, BankWriter
-    from avadet.engine import distributed
-
-    extractor, mark = network
-    facts = BankFacts(
-        model=extractor.description.name,
-        fingerprint=mark,
-        precision=extractor.precision.name,
-        channels=extractor.person_channels,
-        dtype="float16" if half else "float32",
-    )
-    if distributed.is_main():
-        BankWriter(folder, facts)
-    distributed.barrier()
-    return BankWriter(folder, facts)
-
-
-def _jobs(writer: Any, movies: _Movies, threshold: float) -> list[tuple[Any, str]]:
-    """(people of a movie, hash of their boxes) of the movies that are not there yet."""
-    from avadet.data.feature_bank import boxes_hash
-    from avadet.engine import distributed
-    from avadet.pipeline.features import PersonFeatures
-
-    jobs = []
-    for video in movies.videos:
-        people = PersonFeatures(video, movies.boxes, threshold)
-        boxes = boxes_hash(people.seconds, people.boxes_norm)
-        if not writer.has(video, boxes):
-            jobs.append((people, boxes))
-    if len(jobs) < len(movies.videos):
-        log.info("%d of %d movies are there", len(movies.videos) - len(jobs), len(movies.videos))
-    # All processes must have looked before the first of them writes.
-    distributed.barrier()
-    return jobs
