@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
@@ -88,6 +89,12 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
+
+    def rectified(self, x: Tensor) -> Tensor:
+        """ReLU of the result; in one go where the convolution can (``folding.FusedConv3d``)."""
+        if isinstance(self.norm, nn.Identity) and hasattr(self.conv, "rectified"):
+            return self.conv.rectified(x)
+        return F.relu(self.norm(self.conv(x)), inplace=True)
 
 
 class FrozenBatchNorm3d(nn.BatchNorm3d):

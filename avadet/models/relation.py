@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avadet.models.heads import HEADS, RoIHead
@@ -81,7 +80,7 @@ class ActorRelationHead(RoIHead):
         scenes = flat[batch_index(boxes, flat.device)]  # (sum N_i,C,H,W)
         x = torch.cat([persons[..., None, None].expand_as(scenes), scenes], 1).unsqueeze(2)
         for layer in self.relation:
-            x = F.relu(layer(x))  # (sum N_i,C,1,H,W)
+            x = layer.rectified(x)  # (sum N_i,C,1,H,W)
         return x.amax((2, 3, 4)).float()
 
 

@@ -74,6 +74,11 @@ class C3D(nn.Module):
         self.strides = (output_stride,)
         init_convolutions(self)
 
+    @property
+    def norm_pairs(self) -> tuple[tuple[str, str], ...]:
+        """What ``folding.fold_norms`` may fold."""
+        return tuple((f"conv{name}", f"norms.{name}") for name in self.norms)
+
     def forward(self, video: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = video if isinstance(video, Tensor) else video[0]
         for group, names in enumerate(_LAYERS):

@@ -30,6 +30,9 @@ class PreservedInteraction(nn.Module):
     Shape: (B,C,T,H,W) -> (B,C,T',H',W').
     """
 
+    # Whose output this is, for ``folding.fold_norms``.
+    last_conv = "depthwise"
+
     def __init__(self, spec: ConvSpec) -> None:
         super().__init__()
         self.pointwise = plain_conv(ConvSpec(spec.in_channels, spec.out_channels, (1, 1, 1)))

@@ -58,6 +58,16 @@ class Factorised(nn.Module):
         self.norm = spec.norm(middle) if norm_eps is None else batch_norm(norm_eps)(middle)
         self.temporal = plain_conv(ConvSpec(*at_t, (t, 1, 1), (stride_t, 1, 1)))
 
+    @property
+    def norm_pairs(self) -> tuple[tuple[str, str], ...]:
+        """What ``folding.fold_norms`` may fold."""
+        return (("temporal" if self.temporal_first else "spatial", "norm"),)
+
+    @property
+    def last_conv(self) -> str:
+        """Whose output this is, likewise."""
+        return "spatial" if self.temporal_first else "temporal"
+
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.spatial, self.temporal
         if self.temporal_first:
@@ -116,6 +126,11 @@ class PseudoUnit(nn.Module):
         self.temporal = plain_conv(ConvSpec(first, out, (t, 1, 1), temporal_steps))
         self.temporal_norm = nn.Identity() if kind == "A" else spec.norm(out)
         self.stride_t = stride_t
+
+    @property
+    def last_conv(self) -> str | None:
+        """Whose output this is, for ``folding.fold_norms``; B and C are sums."""
+        return "temporal" if self.kind == "A" else None
 
     def forward(self, x: Tensor) -> Tensor:
         s = F.relu(self.spatial_norm(self.spatial(x)), inplace=True)

@@ -82,7 +82,7 @@ class Layer(ConvNorm):
         super().__init__(maker(spec), spec.norm(spec.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(super().forward(x), inplace=True)
+        return self.rectified(x)
 
 
 class SplitLayer(nn.Module):

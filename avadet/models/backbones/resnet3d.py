@@ -136,11 +136,8 @@ class Bottleneck(nn.Module):
         self.shortcut = projection(in_channels, out_channels, stride, norm, shortcut_maker)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.a(x), inplace=True)
-        y = F.relu(self.b(y), inplace=True)
-        y = self.c(y)
-        y = y + self.shortcut(x)
-        return F.relu(y, inplace=True)
+        y = self.c(self.b.rectified(self.a.rectified(x)))
+        return F.relu(y + self.shortcut(x), inplace=True)
 
 
 class BasicBlock(nn.Module):
@@ -173,8 +170,8 @@ class BasicBlock(nn.Module):
         self.shortcut = projection(in_channels, out_channels, stride, norm, shortcut_maker)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.a(x), inplace=True)
-        return F.relu(self.b(y) + self.shortcut(x), inplace=True)
+        y = self.b(self.a.rectified(x))
+        return F.relu(y + self.shortcut(x), inplace=True)
 
 
 BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
@@ -229,10 +226,10 @@ class Stem(ConvNorm):
             # bfloat16 weight gradients of convolutions over 3 channels come out wrong, or NaN,
             # on some CPUs; the stem is cheap there.
             with torch.autocast("cpu", enabled=False):
-                x = super().forward(x.float())
+                x = self.rectified(x.float())
         else:
-            x = super().forward(x)
-        return self.pool(F.relu(x, inplace=True))
+            x = self.rectified(x)
+        return self.pool(x)
 
 
 class ResNet3D(nn.Module):

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avadet.errors import UserError
@@ -55,8 +54,7 @@ class TimeStridedConv(ConvNorm):
         self.rectify = norm is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        return F.relu(x, inplace=True) if self.rectify else x
+        return self.rectified(x) if self.rectify else super().forward(x)
 
 
 class TimeStridedSample(nn.Module):

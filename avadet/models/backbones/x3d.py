@@ -100,7 +100,7 @@ class X3DBlock(nn.Module):
             self.shortcut = ConvNorm(plain_conv(spec), None if bare else norm(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.a(x), inplace=True)
+        y = self.a.rectified(x)
         y = F.silu(self.se(self.b(y)))
         return F.relu(self.c(y) + self.shortcut(x), inplace=True)
 
@@ -182,5 +182,5 @@ class X3D(nn.Module):
         x = video if isinstance(video, Tensor) else video[0]
         x = self.res5(self.res4(self.res3(self.res2(self.stem(x)))))
         if self.conv5 is not None:
-            x = F.relu(self.conv5(x), inplace=True)
+            x = self.conv5.rectified(x)
         return (x,)
