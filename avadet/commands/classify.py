@@ -52,17 +52,17 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from avadet import convert
-    from avadet.engine.precision import default_device, place, resolve
+    from avadet.engine.inference import prepare_for_inference
+    from avadet.engine.precision import default_device
     from avadet.files import write_json
     from avadet.pipeline.classify import VideoClassifier
 
     for name in ("top", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
-    device = default_device(args.device)
-    precision = resolve(args.precision, device)
-    model = place(convert.load_model(args.weights, arch=args.arch), device, precision)
-    classifier = VideoClassifier(model, precision)
+    model = convert.load_model(args.weights, arch=args.arch)
+    prepared = prepare_for_inference(model, default_device(args.device), args.precision)
+    classifier = VideoClassifier(prepared.model, prepared.precision)
     stretches, crops = args.views
     results: list[dict[str, Any]] = []
     total = len(args.videos) * stretches * crops

@@ -69,7 +69,7 @@ def detect(config: Any, model: Any, device: Any, precision: str) -> tuple[list[A
     from avadet.commands.tasks import build_test_loader
     from avadet.data.label_map import LabelMap
     from avadet.engine.infer import run_detector
-    from avadet.engine.precision import place, resolve
+    from avadet.engine.inference import prepare_for_scoring
     from avadet.errors import UserError
 
     description = model.description
@@ -90,15 +90,14 @@ def detect(config: Any, model: Any, device: Any, precision: str) -> tuple[list[A
     bank = build.open_bank(model, config.data.feature_bank)
     dataset = build.build_ava(config, classes, train=False, bank=bank)
     log.info("test: %s", dataset.summary())
-    chosen = resolve(precision, device)
-    place(model, device, chosen)
+    prepared = prepare_for_scoring(model, device, precision)
     detections = run_detector(
-        model,
+        prepared.model,
         build_test_loader(config, dataset),
         preprocessing=description.preprocessing,
         activation=description.activation,
         device=device,
-        precision=chosen,
+        precision=prepared.precision,
     )
     return detections, classes
 
@@ -140,7 +139,7 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
     from avadet.commands.tasks import build_test_loader
     from avadet.engine import distributed
     from avadet.engine.clip_task import ClipTask
-    from avadet.engine.precision import place, resolve
+    from avadet.engine.inference import prepare_for_scoring
     from avadet.files import write_json
 
     model = load_checkpoint(config)
@@ -148,17 +147,16 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
     classes = build.read_classes(config)
     _check_classifier(config, model, classes)
     dataset = build.build_clips(config, classes, train=False)
-    precision = resolve(args.precision, device)
-    place(model, device, precision)
+    prepared = prepare_for_scoring(model, device, args.precision)
     task = ClipTask(
-        model,
+        prepared.model,
         loss=build.build_loss(config),
         preprocessing=model.description.preprocessing,
         activation=model.description.activation,
         eval_batches=build_test_loader(config, dataset),
     )
-    with precision.autocast():
-        metrics = task.evaluate(model)
+    with prepared.precision.autocast():
+        metrics = task.evaluate(prepared.model)
     if distributed.is_main():
         write_json(Path(args.out or config.out) / "result.json", metrics)
         for name, value in metrics.items():
@@ -183,7 +181,7 @@ def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
     from avadet import build
     from avadet.commands.tasks import charades_task
     from avadet.engine import distributed
-    from avadet.engine.precision import place, resolve
+    from avadet.engine.inference import prepare_for_scoring
     from avadet.evaluation.show import percent
     from avadet.files import write_json
 
@@ -191,12 +189,11 @@ def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
     config = fit_to_model(config, model)
     classes = build.read_classes(config)
     _check_classifier(config, model, classes)
-    precision = resolve(args.precision, device)
-    place(model, device, precision)
+    prepared = prepare_for_scoring(model, device, args.precision)
     folder = Path(args.out or config.out)
     task = charades_task(config, model, classes, localize=config.eval.localize, folder=folder)
-    with precision.autocast():
-        scores = task.score(model)
+    with prepared.precision.autocast():
+        scores = task.score(prepared.model)
     if not distributed.is_main():
         return
     results = task.results(scores)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avadet.errors import UserError
-from avadet.models.layers import init_linear
+from avadet.models.layers import init_linear, pool_frames
 from avadet.models.roi import align_regions, batch_index
 from avadet.registry import Registry
 
@@ -191,16 +191,13 @@ class RoIHead(nn.Module):
         strides = [self.stride] * len(maps) if isinstance(self.stride, int | float) else self.stride
         persons, scenes = [], []
         for each, stride in zip(maps, strides, strict=True):
-            if self.temporal_pool == "avg":
-                flat = each.mean(2, dtype=torch.float32)  # (B,C,H,W)
-            else:
-                flat = each.amax(2)
+            flat = pool_frames(each, self.temporal_pool)  # (B,C,H,W)
             regions = align_regions(
                 flat, boxes, stride=stride, resolution=self.resolution, aligned=self.aligned
             )
             persons.append(regions.amax((2, 3)))
             if self.context:
-                scene = F.adaptive_avg_pool2d(flat.float(), self.resolution).amax((2, 3))
+                scene = F.adaptive_avg_pool2d(flat, self.resolution).amax((2, 3))
                 scenes.append(scene[batch_index(boxes, scene.device)])
         return torch.cat(persons + scenes, 1)
 

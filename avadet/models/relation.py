@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from avadet.models.heads import HEADS, RoIHead
-from avadet.models.layers import ConvNorm, batch_norm, init_convolutions
+from avadet.models.layers import ConvNorm, batch_norm, init_convolutions, pool_frames
 from avadet.models.roi import align_regions, batch_index
 
 
@@ -69,10 +69,7 @@ class ActorRelationHead(RoIHead):
 
     def features(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Shape: -> (sum N_i, C) float32."""
-        if self.temporal_pool == "avg":
-            flat = torch.cat([each.mean(2, dtype=torch.float32) for each in maps], 1)
-        else:
-            flat = torch.cat([each.amax(2).float() for each in maps], 1)  # (B,C,H,W)
+        flat = torch.cat([pool_frames(each, self.temporal_pool) for each in maps], 1)  # (B,C,H,W)
         stride = self.stride if isinstance(self.stride, int | float) else self.stride[0]
         persons = align_regions(
             flat, boxes, stride=stride, resolution=self.resolution, aligned=self.aligned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -9,11 +10,14 @@ from torch import nn
 
 from avadet.data.feature_bank import BankView
 from avadet.engine.infer import detect_batch
-from avadet.engine.precision import place, resolve
+from avadet.engine.inference import prepare_for_inference
+from avadet.engine.precision import Precision, resolve
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription
 from avadet.models.preprocess import Preprocessing
 from avadet.structures import Batch, Detections, Sample
+
+_log = logging.getLogger(__name__)
 
 
 class ActionScorer:
@@ -22,10 +26,15 @@ class ActionScorer:
     Scores come from ``engine.infer.detect_batch``, as those of an evaluation do.
 
     Args:
-        model: an ``ActionDetector`` that carries its description; it is moved and readied.
+        model: an ``ActionDetector`` that carries its description; a copy is prepared, see
+            ``engine.inference``.
         device: to run on.
         precision: "auto", "fp32", "bf16" or "fp16", see ``engine.precision``.
         bank: the long-term features that the model asks, where it asks any.
+
+    Attributes:
+        score_change: largest difference from float32 scores on the first clip with people; None
+            before it, and in float32.
 
     Raises:
         UserError: the model has no description or is not a detector, or the device cannot
@@ -51,8 +60,14 @@ class ActionScorer:
         self.description = description
         self.bank = bank
         self.device = torch.device(device)
-        self.precision = resolve(precision, self.device)
-        self.model = place(model, self.device, self.precision).eval()
+        # Kept until a clip has told how far the faster network is from it.
+        self._exact: nn.Module | None = None
+        if resolve(precision, self.device).name != "fp32":
+            self._exact = model.to(self.device).eval()
+        prepared = prepare_for_inference(model, self.device, precision)
+        self.model, self.precision = prepared.model, prepared.precision
+        self.score_change: float | None = None
+        _log.info("actions: %s", prepared.choice)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -80,11 +95,29 @@ class ActionScorer:
         """
         if self.bank is not None:
             samples = [self.bank.added_to(sample) for sample in samples]
+        batch = Batch.collate(samples)
+        found = self._detect(self.model, batch, self.precision)
+        if self._exact is not None and any(len(each) for each in found):
+            exact = self._detect(self._exact, batch, Precision("fp32", self.device.type))
+            self._exact = None
+            self.score_change = max(
+                float(abs(a.scores - b.scores).max())
+                for a, b in zip(found, exact, strict=True)
+                if len(a)
+            )
+            _log.info(
+                "actions: %s changed scores by %.4f at most on the first clip with people",
+                self.precision.name,
+                self.score_change,
+            )
+        return found
+
+    def _detect(self, model: nn.Module, batch: Batch, precision: Precision) -> list[Detections]:
         return detect_batch(
-            self.model,
-            Batch.collate(samples),
+            model,
+            batch,
             preprocessing=self.preprocessing,
             activation=self.description.activation,
             device=self.device,
-            precision=self.precision,
+            precision=precision,
         )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from avadet.data.box_table import BoxTable
 from avadet.data.transforms import ClipTransform
 from avadet.engine.infer import checked
-from avadet.engine.precision import place, resolve
+from avadet.engine.inference import prepare_for_inference
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription
 from avadet.models.preprocess import Preprocessing, normalize
@@ -29,7 +29,8 @@ class FeatureExtractor:
     """A network without its last layers, and what its description says about input.
 
     Args:
-        model: a detector or a classifier that carries its description; it is moved and readied.
+        model: a detector or a classifier that carries its description; a copy is prepared, see
+            ``engine.inference``.
         device: to run on.
         precision: "auto", "fp32", "bf16" or "fp16", see ``engine.precision``.
 
@@ -45,8 +46,8 @@ class FeatureExtractor:
             raise UserError("this model does not say what it expects; convert it first")
         self.description = description
         self.device = torch.device(device)
-        self.precision = resolve(precision, self.device)
-        self.model = place(model, self.device, self.precision).eval()
+        prepared = prepare_for_inference(model, self.device, precision)
+        self.model, self.precision = prepared.model, prepared.precision
 
     @property
     def preprocessing(self) -> Preprocessing:

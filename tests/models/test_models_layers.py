@@ -12,6 +12,7 @@ from avadet.models.layers import (
     FrozenBatchNorm3d,
     freeze_norms,
     plain_conv,
+    pool_frames,
     slow_frames,
     sync_norms,
     take_frames,
@@ -83,3 +84,14 @@ def test_sync_norms_converts_all_but_frozen_ones() -> None:
     assert isinstance(model[0], nn.SyncBatchNorm)
     assert isinstance(model[1], FrozenBatchNorm3d)
     assert isinstance(sync_norms(nn.BatchNorm3d(3)), nn.SyncBatchNorm)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["avg", "max"])
+def test_frames_are_pooled_alike_in_both_memory_formats(kind: str, dtype: torch.dtype) -> None:
+    x = torch.randn(2, 6, 4, 3, 5).to(dtype)
+    expected = x.float().mean(2) if kind == "avg" else x.float().amax(2)
+    for video in (x, x.contiguous(memory_format=torch.channels_last_3d), x[:, :3]):
+        found = pool_frames(video, kind)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected[:, : video.shape[1]])

@@ -62,9 +62,10 @@ def write_movie(
     return path
 
 
-def tiny_scorer(
+def tiny_model(
     *, num_frames: int = 8, frame_stride: int = 2, short_side: int = 64, seed: int = 0
-) -> ActionScorer:
+) -> torch.nn.Module:
+    """An action detector as it is trained and saved."""
     torch.manual_seed(seed)
     description = ModelDescription(
         name="tiny",
@@ -80,4 +81,9 @@ def tiny_scorer(
     model = create(description)
     # Fresh heads answer 0.5 to everything; spread the scores so that mistakes show.
     torch.nn.init.normal_(model.head.projection.weight, std=0.1)
-    return ActionScorer(model)
+    return model
+
+
+def tiny_scorer(**options: int) -> ActionScorer:
+    """``tiny_model``, ready to score."""
+    return ActionScorer(tiny_model(**options))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline_movies import NAMES, SquareDetector, square_left, tiny_scorer, write_movie
+from pipeline_movies import NAMES, SquareDetector, square_left, tiny_model, tiny_scorer, write_movie
 
 from avadet.data.ava import AvaDataset
 from avadet.data.ava_csv import read_proposals
@@ -113,11 +113,12 @@ def test_bit_equal_where_clips_do_not_touch_and_in_reduced_precision(tmp_path: P
     movie = write_movie(tmp_path / "movies" / "clip.mp4", frames=150, width=90, height=130)
     proposals = boxes_file(tmp_path / "boxes.csv", "clip", [0.3, 2, 4.5])
     people = GivenPeople(read_proposals(proposals), "clip")
-    base = tiny_scorer(num_frames=4, frame_stride=1)
-    half = ActionScorer(base.model, precision="bf16")
+    half = ActionScorer(tiny_model(num_frames=4, frame_stride=1), precision="bf16")
     with open_video(movie) as reader:
         cuts = ShotCuts()
         got = list(analyse(reader, "clip", people.seconds, people, half, cuts=cuts))
+    assert half.score_change is not None
+    assert 0 < half.score_change < 0.05
     assert_equal(got, by_data_set(tmp_path / "movies", proposals, half))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline_movies import tiny_scorer, write_movie
+from pipeline_movies import tiny_model, write_movie
 
 from avadet.cli import main
 from avadet.data.kinetics import ClipDataset
@@ -113,7 +113,7 @@ def test_wrong_options(tmp_path: Path, options: list[str], words: str, capsys) -
 
 
 def test_a_detector_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_weights(tmp_path / "d.safetensors", tiny_scorer().model)
+    save_weights(tmp_path / "d.safetensors", tiny_model())
     assert main(["classify", "a.mp4", "--weights", str(tmp_path / "d.safetensors")]) == 2
     assert "run it with `avadet demo`" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline_movies import NAMES, tiny_scorer, write_movie
+from pipeline_movies import NAMES, tiny_model, write_movie
 
 from avadet.cli import main
 from avadet.commands.demo import seconds
@@ -25,7 +25,7 @@ from avadet.persons.faster_rcnn import DetectorDescription
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of both networks, where the quickstart puts them."""
     folder = tmp_path_factory.mktemp("run")
-    save_weights(folder / "action" / "model.safetensors", tiny_scorer().model)
+    save_weights(folder / "action" / "model.safetensors", tiny_model())
     torch.manual_seed(0)
     detector = person_weights.create(DetectorDescription("faster_rcnn_tiny"))
     person_weights.save(folder / "persons" / "model.safetensors", detector)

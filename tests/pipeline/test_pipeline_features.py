@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline_movies import tiny_scorer, write_movie
+from pipeline_movies import tiny_model, write_movie
 
 from avadet.cli import main
 from avadet.data.ava import AvaDataset
@@ -45,7 +45,7 @@ def boxes_file(path: Path, videos: list[str], seconds: list[float]) -> Path:
 @pytest.fixture
 def extractor() -> FeatureExtractor:
     """Of a tiny detector."""
-    return FeatureExtractor(tiny_scorer().model)
+    return FeatureExtractor(tiny_model())
 
 
 def test_people_have_the_features_of_the_data_sets_clips(
@@ -125,7 +125,7 @@ def test_clips_by_stride_and_by_views(tmp_path: Path, extractor: FeatureExtracto
 
 def weights(folder: Path, seed: int = 0) -> str:
     path = folder / f"model_{seed}.safetensors"
-    save_weights(path, tiny_scorer(seed=seed).model)
+    save_weights(path, tiny_model(seed=seed))
     return str(path)
 
 
@@ -251,7 +251,7 @@ def test_an_interrupt_keeps_finished_movies_and_leaves_nothing_half_written(tmp_
 
 
 def test_a_classifier_makes_no_bank(tmp_path: Path) -> None:
-    detector = tiny_scorer().description
+    detector = tiny_model().description
     classifier = create(replace(detector, task="classification", head="pool", head_args={}))
     extractor = FeatureExtractor(classifier)
     with pytest.raises(UserError, match="no action detector"):
