@@ -8,6 +8,7 @@ import importlib
 HELP = "measure speed and accuracy; what is worth keeping goes into docs/benchmarks.md"
 
 BENCHES = {
+    "infer": "scoring a clip: as trained, prepared, and PyTorchVideo's network",
     "evaluation": "AVA frame-mAP at full scale: parse, match and AP times, peak memory",
     "mini-ava": "Slow-only, Fast-only, SlowFast and CSN on one Mini-AVA, several seeds",
     "family": "every tiny network on one Mini-AVA with one budget: accuracy against cost",
