@@ -1,0 +1,102 @@
+"""The benches of networks, on tiny ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from avadet.cli import main
+from avadet.commands import bench_networks, bench_roofline
+from avadet.models.action import ActionClassifier
+from avadet.models.backbones import BACKBONES
+from avadet.models.heads import PoolHead
+
+
+def test_infer_tells_times_differences_and_ceilings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(bench_roofline._SIDE, "cpu", 128)
+    monkeypatch.setitem(bench_roofline._BLOCK, "cpu", 2**16)
+    out = tmp_path / "out.json"
+    words = "bench infer --networks x3d_m_16x5_k400 --side 32 --repeat 2 --device cpu --json"
+    assert main([*words.split(), str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "| avadet, float32 as trained (baseline) |" in shown
+    assert "Ceilings: float32" in shown
+    found = json.loads(out.read_text())
+    exact = {row["name"]: row["largest difference"] for row in found["rows"]}
+    assert exact["avadet, prepared, fp32"] < 1e-5
+    assert all(line["matrix_share"] > 0 for line in found["roofline"])
+    assert found["baseline"] == "avadet, float32 as trained"
+
+
+def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorchvideo", None)
+    monkeypatch.setitem(sys.modules, "pytorchvideo.models", None)
+    assert bench_networks._pytorchvideo("x3d_m") is None
+    assert "avadet[bench]" in bench_networks.MISSING
+
+
+def test_unknown_networks_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "infer", "--networks", "slowfest_r50"]) == 2
+    assert "slowfest_r50" in capsys.readouterr().err
+    assert main(["bench", "infer", "--networks", "x3d_m", "--side", "8"]) == 2
+    assert "32 pixels" in capsys.readouterr().err
+
+
+def test_boxes_lie_in_the_picture() -> None:
+    boxes = bench_networks.draw_boxes(50, 64)
+    assert boxes.shape == (50, 4)
+    assert (boxes >= 0).all()
+    assert (boxes <= 64).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_least_traffic_by_hand() -> None:
+    class Two(torch.nn.Module):
+        out_channels, strides = (4,), (1,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv3d(3, 4, 1)
+
+        def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (self.conv(video),)
+
+    model = ActionClassifier(Two(), PoolHead(4, 2))
+    video = torch.zeros(1, 3, 2, 5, 5)
+    # 3 x 50 numbers in, 4 x 50 out, 12 weights.
+    assert bench_roofline.traffic(model, video) == 150 + 200 + 12
+
+
+def test_shares_of_the_ceilings() -> None:
+    limits = {"float32": 100.0, "memory": 50.0}
+    line = bench_roofline.line(
+        "x", 2.0, multiply_adds=50.0, moved=20.0, dtype="float32", limits=limits
+    )
+    assert line["matrix_share"] == 0.25
+    assert line["memory_share"] == 0.2
+    assert "25% of the float32 ceiling" in bench_roofline.told([line], limits)
+
+
+def test_enlivened_norms_do_something() -> None:
+    network = bench_networks.enliven(BACKBONES.get("slow_tiny")())
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm3d)]
+    assert not network.training
+    assert all((norm.running_var != 1).all() and (norm.bias != 0).all() for norm in norms)
+
+
+@pytest.mark.slow
+def test_pytorchvideo_beside_ours(tmp_path: Path) -> None:
+    pytest.importorskip("pytorchvideo")
+    out = tmp_path / "out.json"
+    words = "bench infer --networks slowfast_r50_detection --side 64 --repeat 1 --device cpu"
+    assert main([*words.split(), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    gaps = {row["name"]: row["largest difference"] for row in found["rows"]}
+    assert found["baseline"] == "pytorchvideo, float32"
+    assert gaps["pytorchvideo, float32"] < 1e-5
