@@ -19,6 +19,7 @@ VERBS = {
     "eval": "score a checkpoint: frame-mAP and its parts",
     "detect": "run the person detector over movies and write proposals",
     "classify": "name what videos show as a whole",
+    "fuse": "join the scores of several networks, such as pictures and optical flow",
     "demo": "draw people and their actions over a movie",
     "features": "what a network knows of clips, or of people for a feature bank",
     "convert": "load, inspect and convert checkpoints of other projects",

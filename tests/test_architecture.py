@@ -56,6 +56,7 @@ FENCES = {
     "yaml": {"config/load.py"},
     "torch.distributed": {"engine/distributed.py"},
     "pickle": {"convert/unpickle.py"},
+    "cv2": {"data/flow.py"},
 }
 NO_TORCH_AT_IMPORT = ("commands", "evaluation", "config", "cli.py", "errors.py", "files.py")
 

@@ -18,6 +18,7 @@ from avadet.registry import Registry, suggest
 
 # Arguments that follow from the rest of the config; writing them as well invites contradiction.
 _DERIVED: dict[str, frozenset[str]] = {
+    "backbone": frozenset({"in_channels"}),  # data.modality
     "head": frozenset({"in_channels", "num_classes", "stride", "bank_model"}),
     "loss": frozenset({"logits", "labels"}),
 }
@@ -62,9 +63,26 @@ def validate(config: RunConfig) -> None:
         check_component("model.detector", config.model.detector, PERSON_MODELS)
         return
     assert config.model.backbone is not None
-    check_component("model.backbone", config.model.backbone, BACKBONES)
+    backbone = check_component("model.backbone", config.model.backbone, BACKBONES)
+    if (
+        config.data.modality == "flow"
+        and "in_channels" not in inspect.signature(backbone).parameters
+    ):
+        raise UserError(
+            f"data.modality: {config.model.backbone.name} takes no optical flow (it has no "
+            f"argument in_channels); these do: {', '.join(flow_backbones())}"
+        )
     check_component("model.head", config.model.head, HEADS)
     check_component("train.loss", config.train.loss, LOSSES)
+
+
+def flow_backbones() -> list[str]:
+    """Names of the backbones that can look at clips of two channels."""
+    return [
+        name
+        for name in BACKBONES.names()
+        if "in_channels" in inspect.signature(BACKBONES.get(name)).parameters
+    ]
 
 
 def build_loss(config: RunConfig) -> Callable[[Tensor, Tensor], Tensor]:

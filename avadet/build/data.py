@@ -20,6 +20,7 @@ def _train_policy(data: DataConfig) -> TrainPolicy:
         crop=data.crop,
         flip=data.flip,
         color=data.color,
+        flow=data.modality == "flow",
     )
 
 
@@ -38,7 +39,9 @@ def build_ava(
         label_map=classes,
         excluded=getattr(data, f"{split}_excluded"),
         train=train,
-        policy=_train_policy(data) if train else TestPolicy(data.test_short_side),
+        policy=_train_policy(data)
+        if train
+        else TestPolicy(data.test_short_side, flow=data.modality == "flow"),
         num_frames=data.num_frames,
         frame_stride=data.frame_stride,
         fps=data.fps,

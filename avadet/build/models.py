@@ -13,14 +13,15 @@ from torch import nn
 from avadet import convert
 from avadet.build.components import given, validate
 from avadet.config import RunConfig
+from avadet.config.schema import PreprocessingConfig
 from avadet.convert import architectures
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.errors import UserError
 from avadet.evaluation import charades_io
 from avadet.models.cost import count_flops, count_parameters
 from avadet.models.description import ModelDescription, create, load_backbone, load_state
-from avadet.models.inflate import inflate
-from avadet.models.preprocess import Preprocessing
+from avadet.models.inflate import average_colours, inflate
+from avadet.models.preprocess import FLOW_MEAN, FLOW_STD, Preprocessing
 
 _log = logging.getLogger(__name__)
 _WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"
@@ -43,11 +44,15 @@ def describe(config: RunConfig, classes: LabelMap, name: str = "") -> ModelDescr
     model, data = config.model, config.data
     assert model.backbone is not None
     detection = config.task == "ava"
+    flow = data.modality == "flow"
+    mean, std = model.preprocessing.mean, model.preprocessing.std
+    if flow and model.preprocessing == PreprocessingConfig():
+        mean, std = FLOW_MEAN, FLOW_STD
     return ModelDescription(
         name=name or model.backbone.name,
         task="detection" if detection else "classification",
         backbone=model.backbone.name,
-        backbone_args=dict(model.backbone.args),
+        backbone_args={**model.backbone.args, **({"in_channels": 2} if flow else {})},
         head=model.head.name,
         head_args=dict(model.head.args),
         num_classes=len(classes),
@@ -58,10 +63,11 @@ def describe(config: RunConfig, classes: LabelMap, name: str = "") -> ModelDescr
             num_frames=data.num_frames,
             frame_stride=data.frame_stride,
             test_short_side=data.test_short_side,
-            mean=model.preprocessing.mean,
-            std=model.preprocessing.std,
+            mean=mean,
+            std=std,
             channel_order=model.preprocessing.channel_order,
             fps=data.fps,
+            modality=data.modality,
         ),
         activation="sigmoid"
         if detection or config.train.loss.name != "cross_entropy"
@@ -106,7 +112,8 @@ def initialise(model: nn.Module, config: RunConfig) -> None:
 
 
 def _take_over(model: nn.Module, donor: nn.Module, name: str) -> None:
-    load_state(model.backbone, donor.backbone.state_dict(), name)
+    state = average_colours(donor.backbone.state_dict(), model.backbone.state_dict())
+    load_state(model.backbone, state, name)
     own, other = model.head.state_dict(), donor.head.state_dict()
     same = {key: value.shape for key, value in own.items()} == {
         key: value.shape for key, value in other.items()

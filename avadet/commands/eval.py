@@ -50,7 +50,14 @@ def load_checkpoint(config: Any) -> Any:
 
 def fit_to_model(config: Any, model: Any) -> Any:
     """The config with clips as the weights expect them; says what differs from what it was."""
+    from avadet.errors import UserError
+
     wanted = model.description.preprocessing
+    if wanted.modality != config.data.modality:
+        raise UserError(
+            f"data.modality: {config.data.modality}, but the weights look at {wanted.modality}; "
+            "for flow, data.movies is what `avadet prepare flow` wrote"
+        )
     values = {
         "num_frames": wanted.num_frames,
         "frame_stride": wanted.frame_stride,
@@ -138,8 +145,9 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
     from avadet import build
     from avadet.commands.tasks import build_test_loader
     from avadet.engine import distributed
-    from avadet.engine.clip_task import ClipTask
+    from avadet.engine.clip_task import ClipTask, top_accuracy
     from avadet.engine.inference import prepare_for_scoring
+    from avadet.evaluation.clip_scores import ClipTable
     from avadet.files import write_json
 
     model = load_checkpoint(config)
@@ -156,9 +164,12 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
         eval_batches=build_test_loader(config, dataset),
     )
     with prepared.precision.autocast():
-        metrics = task.evaluate(prepared.model)
+        scores = task.score(prepared.model)
+    metrics = top_accuracy(scores)
     if distributed.is_main():
-        write_json(Path(args.out or config.out) / "result.json", metrics)
+        folder = Path(args.out or config.out)
+        ClipTable(scores.names, scores.labels, scores.scores).write(folder / "scores.npz")
+        write_json(folder / "result.json", metrics)
         for name, value in metrics.items():
             print(f"{name}: {100 * value:.2f}")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from avadet.commands import prepare_annotations, prepare_proxy
+from avadet.commands import prepare_annotations, prepare_flow, prepare_proxy
 
 HELP = (
     "make data sets: mini-ava (drawn movies in AVA's formats), mini-kinetics (drawn clips), "
-    "proxy (small copies of movies that decode fast), annotations (from COCO, CVAT, VIA)"
+    "proxy (small copies of movies that decode fast), annotations (from COCO, CVAT, VIA), "
+    "flow (optical flow for the second stream)"
 )
 
-OTHERS = {"proxy": prepare_proxy, "annotations": prepare_annotations}
+OTHERS = {"proxy": prepare_proxy, "annotations": prepare_annotations, "flow": prepare_flow}
 
 _PRESETS = ("tiny", "small", "bench", "large")
 _AVA_PRESETS = ("tiny", "small", "bench", "long_context", "large")

@@ -90,6 +90,8 @@ class DataConfig(_Node):
     Attributes:
         movies: folder of movie files, ``<video>.<mp4|mkv|webm|...>``; or of frame folders.
         reader: ``movies``, or ``frames`` for extracted frames.
+        modality: ``rgb``, or ``flow`` where ``movies`` are those of ``avadet prepare flow``: the
+            backbone then gets two channels, and pixels are scaled so that 20 of motion are 1.
         label_map: class list the model is trained on (all 80 of AVA, or your own).
         train_proposals, val_proposals: person boxes in AVA's CSV format; without the latter the
             ground-truth boxes are scored and the result says so.
@@ -113,6 +115,7 @@ class DataConfig(_Node):
 
     movies: str = ""
     reader: Literal["movies", "frames"] = "movies"
+    modality: Literal["rgb", "flow"] = "rgb"
     frame_lists: list[str] = []
     label_map: str = ""
     train_groundtruth: str = ""
@@ -154,6 +157,8 @@ class DataConfig(_Node):
             raise ValueError(f"train_short_side: [{low}, {high}] is not [low, high]")
         if self.crop is not None and self.crop > low:
             raise ValueError(f"crop {self.crop} does not fit in the smallest short side {low}")
+        if self.modality == "flow" and self.color:
+            raise ValueError("color: optical flow has no colours to change")
         if self.last_second < self.first_second:
             raise ValueError("last_second lies before first_second")
         return self

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from avadet import boxes as box_ops
+from avadet.data.flow import mirror
 
 # Variances and directions of the colours of ImageNet (Krizhevsky et al. 2012, section 4.1), RGB.
 _COLOR_STD = np.asarray([0.225, 0.224, 0.229])
@@ -62,6 +63,7 @@ class ClipTransform:
             nothing.
         flip: mirror left and right, after the crop.
         color: applied last.
+        flow: the frames are pictures of optical flow, whose motion a mirror turns round too.
     """
 
     short_side: int | None = None
@@ -69,6 +71,7 @@ class ClipTransform:
     places: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
     flip: bool = False
     color: ColorTransform | None = None
+    flow: bool = False
 
     def corner(
         self, height: int, width: int, boxes_norm: np.ndarray | None = None
@@ -105,7 +108,7 @@ class ClipTransform:
         if self.color is not None:
             frames = self.color(frames)
         if self.flip:
-            frames = frames[:, :, ::-1]
+            frames = mirror(frames) if self.flow else frames[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(3, 0, 1, 2)))
 
     def boxes_px(
@@ -148,6 +151,7 @@ class TrainPolicy:
             saturation within ``1 +- jitter``, in random order. The published recipes leave
             it off.
         tries: places drawn for the crop.
+        flow: see ``ClipTransform``.
 
     Raises:
         ValueError: values that cannot work together.
@@ -161,6 +165,7 @@ class TrainPolicy:
     lighting: float = 0.1
     jitter: float = 0.4
     tries: int = 10
+    flow: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.short_side
@@ -168,6 +173,8 @@ class TrainPolicy:
             raise ValueError(f"short_side must be (low, high): {self.short_side}")
         if self.crop is not None and self.crop > low:
             raise ValueError(f"crop {self.crop} does not fit into the short side {low}")
+        if self.color and self.flow:
+            raise ValueError("optical flow has no colours to change")
         if self.sampling not in ("inverse", "uniform"):
             raise ValueError(f"sampling must be 'inverse' or 'uniform': {self.sampling!r}")
 
@@ -183,6 +190,7 @@ class TrainPolicy:
             places=tuple((y, x) for y, x in places),
             flip=flip,
             color=self._draw_color(rng) if self.color else None,
+            flow=self.flow,
         )
 
     def _draw_color(self, rng: np.random.Generator) -> ColorTransform:
@@ -205,6 +213,7 @@ class TestPolicy:
         crop: side of a square crop; None keeps the whole frame.
         place: (y, x) share of the room where the crop lies.
         flip: mirror.
+        flow: see ``ClipTransform``.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
@@ -213,11 +222,16 @@ class TestPolicy:
     crop: int | None = None
     place: tuple[float, float] = (0.5, 0.5)
     flip: bool = False
+    flow: bool = False
 
     def draw(self, rng: np.random.Generator) -> ClipTransform:
         """Always the same transform."""
         return ClipTransform(
-            short_side=self.short_side, crop=self.crop, places=(self.place,), flip=self.flip
+            short_side=self.short_side,
+            crop=self.crop,
+            places=(self.place,),
+            flip=self.flip,
+            flow=self.flow,
         )
 
 

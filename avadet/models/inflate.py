@@ -118,6 +118,24 @@ def inflate(
     return [key for key in backbone.state_dict() if key.removeprefix(prefix) not in filled]
 
 
+def average_colours(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network of pictures for the same network of optical flow.
+
+    Where ``target`` has two input channels for three of ``state``, each gets the mean of the
+    colours' filters; every other tensor stays as it is.
+    """
+    return {
+        key: value.mean(1, keepdim=True).repeat(1, 2, 1, 1, 1)
+        if value.ndim == 5 and key in target and _first_of_flow(value, target[key])
+        else value
+        for key, value in state.items()
+    }
+
+
+def _first_of_flow(colours: Tensor, flow: Tensor) -> bool:
+    return colours.shape[1] == 3 and flow.shape == (len(colours), 2, *colours.shape[2:])
+
+
 def _classifier(key: str) -> bool:
     return key.startswith(("fc.", "aux"))
 

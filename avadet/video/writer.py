@@ -59,6 +59,8 @@ class VideoWriter:
         audio_start: second of that movie at which the first written frame stands.
         faststart: puts the index first, so that a browser plays before all is loaded.
         threads: encoder threads; 0 lets x264 choose.
+        lossless: keeps every value of the frames, of any size (x264 in RGB, which few players
+            show); ``crf`` plays no part.
         reproducible: the same frames always give the same bytes. One thread, and without x264's
             macroblock tree: with it, the assembler code of x264 gave one of two files from run
             to run (a quarter of the runs at 96x80 pixels; without it or without assembler code,
@@ -87,6 +89,7 @@ class VideoWriter:
         threads: int = 0,
         tune: str | None = None,
         reproducible: bool = False,
+        lossless: bool = False,
     ) -> None:
         self.path = Path(path)
         if width < 1 or height < 1:
@@ -96,7 +99,8 @@ class VideoWriter:
         self.width, self.height = width, height
         self.rate = exact_rate(fps)
         self.frames_written = 0
-        self._options = {"crf": str(crf), "preset": preset}
+        self._options = {"crf": "0" if lossless else str(crf), "preset": preset}
+        self._lossless = lossless
         if tune is not None:
             self._options["tune"] = tune
         if reproducible:
@@ -111,7 +115,9 @@ class VideoWriter:
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """(width, height) of the written movie: the given ones, made even."""
+        """(width, height) of the written movie: the given ones, made even unless lossless."""
+        if self._lossless:
+            return self.width, self.height
         return self.width + self.width % 2, self.height + self.height % 2
 
     @property
@@ -136,16 +142,19 @@ class VideoWriter:
             self._container = av.open(str(temporary), "w", format="mp4", options=flags)
             stack.callback(self._container.close)
             stream: Any = self._container.add_stream(
-                "libx264", rate=self.rate, options=self._options
+                "libx264rgb" if self._lossless else "libx264",
+                rate=self.rate,
+                options=self._options,
             )
             stream.width, stream.height = self.padded_size
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = "rgb24" if self._lossless else "yuv420p"
             context = stream.codec_context
             context.time_base = 1 / self.rate
             context.thread_count = self._threads
-            # Say which matrix made the colours; else players guess one by the picture's size.
-            context.colorspace, context.color_primaries, context.color_trc = 6, 6, 6
-            context.color_range = 1
+            if not self._lossless:
+                # Say which matrix made the colours; else players guess one by the picture's size.
+                context.colorspace, context.color_primaries, context.color_trc = 6, 6, 6
+                context.color_range = 1
             if self._gop is not None:
                 context.gop_size = self._gop
             if self._bframes is not None:

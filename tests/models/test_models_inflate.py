@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from avadet.errors import UserError
 from avadet.models.backbones import BACKBONES
-from avadet.models.inflate import inflate, inflate_filter
+from avadet.models.inflate import average_colours, inflate, inflate_filter
 
 NON_LOCAL = {"non_local": {"places": {"res4": [2]}}}
 # Members that were made for small pictures have no pool after the stem unless their stem has
@@ -221,3 +221,15 @@ def test_misfits_are_named_and_change_nothing() -> None:
         inflate(nn.Linear(1, 1), state)
     with pytest.raises(UserError, match=r"conv1\.conv\.weight"):
         inflate(BACKBONES.get("i3d_inception")(), state)
+
+
+def test_a_network_of_pictures_becomes_one_of_flow() -> None:
+    """What training starts from when a flow network takes over the weights of RGB."""
+    pictures, flow = (BACKBONES.get("i3d_tiny")(in_channels=n).state_dict() for n in (3, 2))
+    state = average_colours(pictures, flow)
+    first = "stem.conv.weight"
+    torch.testing.assert_close(state[first][:, 1], pictures[first].mean(1))
+    assert all(torch.equal(value, pictures[key]) for key, value in state.items() if key != first)
+    assert {key: value.shape for key, value in state.items()} == {
+        key: value.shape for key, value in flow.items()
+    }
