@@ -6,6 +6,7 @@ from avadet.build.data import (
     build_charades,
     build_clips,
     build_media,
+    list_clips,
 )
 from avadet.build.feature_bank import bank_boxes, note_bank, open_bank
 from avadet.build.models import (
@@ -34,6 +35,7 @@ __all__ = [
     "create_model",
     "describe",
     "initialise",
+    "list_clips",
     "list_models",
     "model_costs",
     "note_bank",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
 from avadet.data.charades import CharadesDataset
+from avadet.data.clip_lists import ClipList, read_clips
 from avadet.data.feature_bank import BankView
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
@@ -69,15 +72,32 @@ def build_media(config: RunConfig) -> tuple[Media, float]:
     return media, start if data.movie_start is None else data.movie_start
 
 
-def build_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipDataset:
+def list_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipList:
+    """The labelled clips that a config names."""
+    split = "train" if train else "val"
+    path: str = getattr(config.data, f"{split}_clips")
+    return read_clips(
+        given(f"data.{split}_clips", path),
+        classes.names,
+        root=config.data.movies or None,
+        train=train,
+    )
+
+
+def build_clips(
+    config: RunConfig,
+    classes: LabelMap,
+    clips: ClipList | None = None,
+    *,
+    train: bool,
+    left_out: Collection[str] = (),
+) -> ClipDataset:
     """Labelled clips: random stretches for training, the views of the test protocol."""
     data = config.data
-    split = "train" if train else "val"
-    path: str = getattr(data, f"{split}_clips")
     return ClipDataset(
-        given(f"data.{split}_clips", path),
+        list_clips(config, classes, train=train) if clips is None else clips,
         classes=classes.names,
-        root=data.movies or None,
+        left_out=left_out,
         train=train,
         policy=_train_policy(data) if train else None,
         num_frames=data.num_frames,
@@ -86,7 +106,9 @@ def build_clips(config: RunConfig, classes: LabelMap, *, train: bool) -> ClipDat
         temporal_views=config.eval.temporal_views,
         spatial_crops=config.eval.spatial_crops,
         test_short_side=data.test_short_side,
+        reach_end=config.eval.reach_end,
         cache_short_side=data.test_short_side if data.cache else None,
+        replace_unreadable=data.missing_movies == "skip",
         seed=config.seed,
     )
 

@@ -15,6 +15,7 @@ from avadet.build.components import given, validate
 from avadet.config import RunConfig
 from avadet.config.schema import PreprocessingConfig
 from avadet.convert import architectures
+from avadet.data.clip_lists import folder_classes
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.errors import UserError
 from avadet.evaluation import charades_io
@@ -31,6 +32,9 @@ def read_classes(config: RunConfig) -> LabelMap:
     """The classes that the network answers for, in its order."""
     data = config.data
     if config.task == "clips":
+        if not data.classes and data.train_clips and Path(data.train_clips).is_dir():
+            names = folder_classes(data.train_clips)
+            return LabelMap.numbered(len(names), names)
         return read_label_map(given("data.classes", data.classes))
     if config.task == "charades":
         names = charades_io.read_classes(data.classes) if data.classes else charades_io.class_ids()

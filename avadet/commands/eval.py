@@ -143,6 +143,7 @@ def _ava(config: Any, args: argparse.Namespace, device: Any) -> None:
 
 def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
     from avadet import build
+    from avadet.commands.clip_data import open_clips
     from avadet.commands.tasks import build_test_loader
     from avadet.engine import distributed
     from avadet.engine.clip_task import ClipTask, top_accuracy
@@ -154,7 +155,7 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
     config = fit_to_model(config, model)
     classes = build.read_classes(config)
     _check_classifier(config, model, classes)
-    dataset = build.build_clips(config, classes, train=False)
+    dataset = open_clips(config, classes, train=False)
     prepared = prepare_for_scoring(model, device, args.precision)
     task = ClipTask(
         prepared.model,
@@ -169,7 +170,13 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
     if distributed.is_main():
         folder = Path(args.out or config.out)
         ClipTable(scores.names, scores.labels, scores.scores).write(folder / "scores.npz")
-        write_json(folder / "result.json", metrics)
+        counts = {"clips": len(scores.names), "unreadable": dataset.unlisted}
+        write_json(folder / "result.json", {**metrics, **counts, "views": dataset.num_views})
+        unread = f"; {dataset.unlisted} more cannot be read" if dataset.unlisted else ""
+        print(
+            f"{folder / 'scores.npz'}: {len(scores.names)} clips, {dataset.num_views} views each"
+            f"{unread}"
+        )
         for name, value in metrics.items():
             print(f"{name}: {100 * value:.2f}")
 

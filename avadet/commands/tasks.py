@@ -119,14 +119,15 @@ def _ava(config: RunConfig) -> Parts:
 
 def _clips(config: RunConfig) -> Parts:
     from avadet import build
+    from avadet.commands.clip_data import open_clips
     from avadet.engine.clip_task import ClipTask
 
     classes = build.read_classes(config)
     model = build.build_model(config, classes)
     build.initialise(model, config)
-    training = build.build_clips(config, classes, train=True)
+    training = open_clips(config, classes, train=True)
     log.info("training: %s", training.summary())
-    test = build.build_clips(config, classes, train=False) if config.data.val_clips else None
+    test = open_clips(config, classes, train=False) if config.data.val_clips else None
     task = ClipTask(
         model,
         loss=build.build_loss(config),

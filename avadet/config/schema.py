@@ -106,7 +106,7 @@ class DataConfig(_Node):
         proposal_score_threshold: person boxes below it are dropped, in training and in test.
         train_short_side: range of the jittered short side; crop: side of the square crop, or null
             for the whole frame.
-        missing_movies: ``error``, or ``skip`` with a count.
+        missing_movies: ``error``, or ``skip`` with a count. Of labelled clips, damaged ones too.
         feature_bank: folder of a long-term feature bank (`avadet features`) of the training and
             validation movies, for heads that ask one.
         cache: decode every movie once and keep the frames in memory at the test size; for
@@ -147,6 +147,7 @@ class DataConfig(_Node):
     color: bool = False
     balance: bool = False
     missing_movies: Literal["error", "skip"] = "error"
+    scan_clips: bool = True
     cache: bool = False
     workers: Annotated[int, Field(ge=0)] = 4
 
@@ -216,6 +217,7 @@ class TrainConfig(_Node):
 class EvalConfig(_Node):
     """Scoring. ``label_map`` names the classes that count (60 on AVA); empty means all.
 
+    ``reach_end`` spreads a clip's views to its very end (PySlowFast's offset sampling);
     ``localize`` scores the 25 points of each Charades video instead of the video as a whole.
     """
 
@@ -224,6 +226,7 @@ class EvalConfig(_Node):
     batch_size: Positive = 1
     temporal_views: Positive = 10
     spatial_crops: Literal[1, 3] = 3
+    reach_end: bool = False
     localize: bool = False
     flip: bool = False
 

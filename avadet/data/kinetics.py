@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from avadet.data.clip_lists import ClipList, read_clips
 from avadet.data.draws import Draw, draw_generator
 from avadet.data.frame_cache import CachedMedia
 from avadet.data.media import FrameReader
@@ -20,6 +21,13 @@ from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_cr
 from avadet.errors import UserError
 from avadet.video.reader import open_video
 from avadet.video.sampling import random_view_seconds, view_seconds
+
+_log = logging.getLogger(__name__)
+
+# Clips in a row that may turn out unreadable in training before it is the data set's fault.
+_REPLACEMENTS = 10
+# Coprime to nearly every length, so that neighbours in a list (one class, one disk) are left.
+_NEXT = 7919
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,12 @@ class ClipDataset(Dataset[ClassificationSample]):
     ``v // spatial_crops`` and crop ``v % spatial_crops``, as in the published testing.
 
     Args:
-        clips: CSV file without header; the label is a class name of ``classes`` or an index from
-            0; paths are relative to ``root``. PySlowFast's ``path label`` (blank) is read too.
+        clips: a list, or a file or folder in any form of ``data.clip_lists``: CSV ``path,label``,
+            Kinetics' own, class folders, ...; paths are relative to ``root``.
         classes: names, in the order of the network's outputs, or a file with one a line; None
             where labels are indices.
         root: folder of the clips; that of the list when None.
+        left_out: names of clips that cannot be read (``data.clip_scan``); they are no samples.
         train: random stretches and the policy's draws; else the views.
         policy: draws the transforms in training; whole frames when None.
         num_frames, frame_stride, fps: the clip: frames ``frame_stride / fps`` seconds apart.
@@ -108,20 +117,27 @@ class ClipDataset(Dataset[ClassificationSample]):
         test_short_side: side of the test's square crops.
         reach_end: spread the views from the first to the last frame (see ``view_seconds``).
         cache_short_side: decode every clip once, keep it in memory at this short side.
+        replace_unreadable: in training, a clip that cannot be read after all is replaced by
+            another one, always the same, and a warning names it. Else it is an error.
         seed: of the augmentation.
 
+    Attributes:
+        unlisted: clips of the list that were left out.
+
     Raises:
-        UserError: the list is missing, empty or has a wrong row; (on use) a clip cannot be read.
+        UserError: the list is missing, empty or has a wrong row; (on use) a clip cannot be read,
+            or ten in a row.
     """
 
     collate = staticmethod(ClassificationBatch.collate)
 
     def __init__(
         self,
-        clips: str | os.PathLike[str],
+        clips: str | os.PathLike[str] | ClipList,
         *,
         classes: str | os.PathLike[str] | Sequence[str] | None = None,
         root: str | os.PathLike[str] | None = None,
+        left_out: Collection[str] = (),
         train: bool = False,
         policy: Policy | None = None,
         num_frames: int = 32,
@@ -132,12 +148,23 @@ class ClipDataset(Dataset[ClassificationSample]):
         test_short_side: int = 256,
         reach_end: bool = False,
         cache_short_side: int | None = None,
+        replace_unreadable: bool = False,
         seed: int = 0,
     ) -> None:
         self.class_names = _class_names(classes)
-        self.root = Path(root) if root is not None else Path(clips).parent
-        self.clips = read_clip_list(clips, self.class_names)
+        listed = (
+            clips
+            if isinstance(clips, ClipList)
+            else read_clips(clips, self.class_names, root=root, train=train)
+        )
+        self.root = listed.root
+        self.clips = [clip for clip in listed.clips if clip[0] not in left_out]
+        self.unlisted = len(listed.clips) - len(self.clips)
+        if not self.clips:
+            raise UserError(f"{self.root}: none of the {len(listed.clips)} clips can be read")
         self.train = train
+        self.replace_unreadable = replace_unreadable and train
+        self._reported: set[str] = set()
         self.policy = policy if policy is not None else TestPolicy(test_short_side)
         self.num_frames, self.frame_stride, self.fps = num_frames, frame_stride, fps
         self.temporal_views = 1 if train else temporal_views
@@ -175,13 +202,31 @@ class ClipDataset(Dataset[ClassificationSample]):
 
     def summary(self) -> str:
         """One line for the log."""
-        return f"{len(self.clips)} clips, {len(self)} views, {self.num_classes} classes"
+        absent = f" ({self.unlisted} more cannot be read)" if self.unlisted else ""
+        return f"{len(self.clips)} clips{absent}, {len(self)} views, {self.num_classes} classes"
 
     def __len__(self) -> int:
         return len(self.clips) * self.num_views
 
     def __getitem__(self, draw: int | Draw) -> ClassificationSample:
         draw = Draw.of(draw, len(self))
+        if not self.replace_unreadable:
+            return self._sample(draw)
+        for _ in range(_REPLACEMENTS):
+            try:
+                return self._sample(draw)
+            except UserError as error:
+                last = error
+                name = self.clips[draw.sample][0]
+                if name not in self._reported:
+                    self._reported.add(name)
+                    _log.warning(
+                        "another clip takes the place of one that is unreadable: %s", error
+                    )
+                draw = draw._replace(sample=(draw.sample + _NEXT) % len(self))
+        raise UserError(f"{_REPLACEMENTS} clips in a row cannot be read; the last one: {last}")
+
+    def _sample(self, draw: Draw) -> ClassificationSample:
         place, view = divmod(draw.sample, self.num_views)
         name, label = self.clips[place]
         rng = draw_generator(self.seed, draw)
@@ -229,45 +274,6 @@ class _ClipMedia:
 
     def where(self) -> str:
         return f"looked in {self.root}"
-
-
-def read_clip_list(
-    path: str | os.PathLike[str], class_names: Sequence[str] | None = None
-) -> list[tuple[str, int]]:
-    """(path, class index) of each row ``path,label`` or ``path label``.
-
-    Raises:
-        UserError: the file is missing or empty, or a row is wrong.
-    """
-    index = {name: place for place, name in enumerate(class_names or ())}
-    rows: list[tuple[str, int]] = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of clips: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        # Commas first: paths and class names may hold blanks.
-        fields = next(csv.reader([line])) if "," in line else line.rsplit(maxsplit=1)
-        fields = [field.strip() for field in fields]
-        if len(fields) != 2 or not fields[0]:
-            raise UserError(f"{path}:{number}: expected 'path,label', found {line!r}")
-        name, label = fields
-        if label in index:
-            rows.append((name, index[label]))
-        elif label.isdigit() and (not index or int(label) < len(index)):
-            rows.append((name, int(label)))
-        else:
-            raise UserError(
-                f"{path}:{number}: label {label!r} is neither a class name nor an index of the "
-                f"{len(index)} classes"
-                if index
-                else f"{path}:{number}: label {label!r} is not an index; give the class list"
-            )
-    if not rows:
-        raise UserError(f"{path}: lists no clips")
-    return rows
 
 
 def _class_names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -52,8 +53,9 @@ def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
     """Reads AVA's class lists in any of their forms, ordered by id.
 
     Understood are ``item { name id }`` and ``label { name label_id label_type }`` text protocol
-    buffers, spread over lines or not, the CSV ``label_id,label_name,label_type``, and a plain
-    list of names, one a line, numbered from 1.
+    buffers, spread over lines or not, the CSV ``label_id,label_name,label_type``, UCF-101's
+    ``1 Name`` in each line, Something-Something's JSON object of names and places from 0, and a
+    plain list of names, one a line, numbered from 1.
 
     Raises:
         UserError: the file is missing, empty, or gives an id twice.
@@ -63,13 +65,18 @@ def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a class list: {error}") from error
-    if "{" in text:
+    if text.lstrip().startswith("{"):
+        pairs = _parse_json(path, text)
+    elif "{" in text:
         pairs = _parse_blocks(path, text)
     elif re.match(r"\s*\"?(label_)?id\"?\s*,", text) or re.match(r"\s*\d+\s*,", text):
         pairs = _parse_csv(path, text)
     else:
         names = [line.strip() for line in text.splitlines() if line.strip()]
-        pairs = [(number, name) for number, name in enumerate(names, 1)]
+        pairs = list(enumerate(names, 1))
+        # UCF-101's classInd.txt, where every line begins with its own number.
+        if names and all(re.match(rf"{number}\s+\S", name) for number, name in pairs):
+            pairs = [(number, name.split(maxsplit=1)[1]) for number, name in pairs]
     if not pairs:
         raise UserError(f"{path}: holds no classes")
     pairs.sort(key=lambda pair: pair[0])
@@ -88,6 +95,14 @@ def _parse_blocks(path: Path, text: str) -> list[tuple[int, str]]:
             line = text[: block.start()].count("\n") + 1
             raise UserError(f"{path}:{line}: a class needs a name and an id")
         pairs.append((int(number[1]), name[1] if name[1] is not None else name[2]))
+    return pairs
+
+
+def _parse_json(path: Path, text: str) -> list[tuple[int, str]]:
+    try:
+        pairs = [(int(place) + 1, str(name)) for name, place in json.loads(text).items()]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: expected names and their places from 0 ({error!r})") from error
     return pairs
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avadet.data.draws import Draw
-from avadet.data.kinetics import ClassificationBatch, ClipDataset, read_clip_list
+from avadet.data.kinetics import ClassificationBatch, ClipDataset
 from avadet.data.loader import build_loader
 from avadet.data.transforms import TrainPolicy
 from avadet.errors import UserError
@@ -61,29 +61,6 @@ def test_training_stretches(small_ava, clips):
     )
     direct = make(small_ava, clips, train=True, policy=TrainPolicy((72, 72), crop=32))
     assert torch.equal(cached[0].video, direct[0].video)
-
-
-def test_lists(tmp_path):
-    path = tmp_path / "list.csv"
-    path.write_text("some clip.mp4,0\n\nb.mp4,1\n")
-    assert read_clip_list(path) == [("some clip.mp4", 0), ("b.mp4", 1)]
-    path.write_text("folder/a.mp4 3\n")
-    assert read_clip_list(path) == [("folder/a.mp4", 3)]
-    path.write_text('"a, b.mp4",walk\n')
-    assert read_clip_list(path, ["run", "walk"]) == [("a, b.mp4", 1)]
-    for text, reason in [
-        ("a.mp4,jump\n", "list.csv:1: label 'jump' is neither"),
-        ("a.mp4,2\n", "list.csv:1: label '2' is neither"),
-        ("a.mp4,walk\na.mp4\n", "list.csv:2: expected 'path,label'"),
-        ("", "lists no clips"),
-    ]:
-        path.write_text(text)
-        with pytest.raises(UserError) as caught:
-            read_clip_list(path, ["run", "walk"])
-        assert reason in str(caught.value)
-    path.write_text("a.mp4,walk\n")
-    with pytest.raises(UserError, match="give the class list"):
-        read_clip_list(path)
 
 
 def test_class_files(small_ava, clips, tmp_path):

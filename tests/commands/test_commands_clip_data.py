@@ -1,0 +1,73 @@
+"""Clips that cannot be read: an error that lists them, or left out; trained and scored around."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avadet.cli import main
+from avadet.evaluation.clip_scores import read_clip_scores
+from avadet.video.writer import VideoWriter
+
+CONFIG = "configs/mini_kinetics/slowfast_tiny.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("red/a", "red/b", "blue/c", "blue/d"):
+        path = tmp_path / "clips" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(0, 80, (48, 64, 3), np.uint8)
+        picture[..., 0 if name.startswith("red") else 2] += 150
+        with VideoWriter(path, 64, 48, 30) as writer:
+            for _ in range(12):
+                writer.write(picture)
+    (tmp_path / "clips/blue/bad.mp4").write_text("not a movie")
+    return tmp_path
+
+
+def words(folder: Path, *more: str) -> list[str]:
+    return [
+        f"out={folder / 'run'}",
+        f"data.movies={folder / 'clips'}",
+        f"data.train_clips={folder / 'clips'}",
+        f"data.val_clips={folder / 'clips'}",
+        "data.classes=",
+        "data.num_frames=8",
+        "data.train_short_side=[32,32]",
+        "data.crop=32",
+        "data.test_short_side=32",
+        "data.cache=false",
+        "train.batch_size=2",
+        "train.epochs=1",
+        "eval.temporal_views=2",
+        *more,
+    ]
+
+
+def test_a_clip_that_cannot_be_read_is_an_error_that_names_it(folder, capsys):
+    assert main(["train", CONFIG, *words(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "data.train_clips: 1 of 5 clips cannot be read" in told
+    assert "blue/bad.mp4: " in told
+    assert "data.missing_movies=skip" in told
+    assert (folder / "run/unreadable_train.txt").read_text().startswith("blue/bad.mp4: ")
+    assert not (folder / "run/checkpoints").exists()
+
+
+def test_left_out_clips_are_counted_in_training_and_scoring(folder, capsys):
+    skip = "data.missing_movies=skip"
+    assert main(["train", CONFIG, *words(folder, skip)]) == 0
+    assert main(["eval", CONFIG, *words(folder, skip)]) == 0
+    told = capsys.readouterr().out
+    assert "4 clips, 2 views each; 1 more cannot be read" in told
+    result = json.loads((folder / "run/result.json").read_text())
+    assert (result["clips"], result["unreadable"], result["views"]) == (4, 1, 2)
+    scores = read_clip_scores(folder / "run/scores.npz")
+    assert list(scores.names) == ["blue/c.mp4", "blue/d.mp4", "red/a.mp4", "red/b.mp4"]
+    # The folders are the classes, by name.
+    assert np.asarray(scores.labels).tolist() == [0, 0, 1, 1]
