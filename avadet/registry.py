@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from avadet.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Names ``module:function`` that weights files may call, with commas between.
+TRUST = "AVADET_TRUST"
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -30,6 +35,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._constructors: dict[str, Callable[..., Any]] = {}
+        self._outside: set[str] = set()
 
     def add(self, name: str, constructor: Callable[..., Any]) -> None:
         """Registers ``constructor`` (a function, a class or a ``functools.partial``)."""
@@ -49,13 +55,32 @@ class Registry:
             UserError: nothing has that name.
         """
         if ":" in name:
-            return self._import(name)
+            constructor = self._import(name)
+            self._outside.add(name)
+            return constructor
         if name not in self._constructors:
             known = self.names()
             raise UserError(
                 f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}"
             )
         return self._constructors[name]
+
+    def require_trusted(self, name: str, source: str) -> None:
+        """Refuses a name that comes from a file and reaches code outside the package.
+
+        Reading weights must run nothing of the file's choice. Such a name is taken only where it
+        was used in this process before, by a config or by the caller, or where the environment
+        lists it in ``AVADET_TRUST``.
+
+        Raises:
+            UserError: otherwise; says how to allow it.
+        """
+        allowed = self._outside.union(os.environ.get(TRUST, "").split(","))
+        if ":" in name and name not in allowed:
+            raise UserError(
+                f"{source}: its {self.kind} is '{name}', code outside avadet, which loading would "
+                f"run. If you trust the file, set {TRUST}={name}, or use the config that names it"
+            )
 
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that match a shell pattern, sorted."""
@@ -66,6 +91,9 @@ class Registry:
 
     def _import(self, name: str) -> Callable[..., Any]:
         module_name, _, attribute = name.partition(":")
+        # As `python -m` does: modules of the folder one works in are found.
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:

@@ -28,11 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores; prints the result on the main process."""
+    from avadet import build
     from avadet.config import load_config
     from avadet.engine import distributed
     from avadet.engine.precision import default_device
 
     config = load_config(args.config, args.overrides)
+    build.validate(config)
     device = default_device(config.device, distributed.local_rank())
     with distributed.processes(device.type):
         kinds = {"ava": _ava, "clips": _clips, "charades": _charades, "persons": _persons}

@@ -76,6 +76,18 @@ class ModelDescription:
                 raise UserError(f"{key}: {len(values)} entries for {self.num_classes} classes")
             object.__setattr__(self, key, tuple(values))
 
+    def require_pictures(self) -> None:
+        """Refuses networks of optical flow, for those who feed the pictures of a movie.
+
+        Raises:
+            UserError: the network looks at flow.
+        """
+        if self.preprocessing.modality != "rgb":
+            raise UserError(
+                f"{self.name} looks at optical flow, not at a movie's pictures; score the movies "
+                "of `avadet prepare flow` with `avadet eval`"
+            )
+
     def to_json(self) -> str:
         """One line of JSON, keys sorted."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -195,6 +207,8 @@ def _open(path: str | os.PathLike[str]) -> tuple[ModelDescription, dict[str, Ten
                     f"{', '.join(keys[:3])}); convert it with `avadet convert`"
                 )
             description = ModelDescription.from_json(metadata[FORMAT])
+            BACKBONES.require_trusted(description.backbone, str(path))
+            HEADS.require_trusted(description.head, str(path))
             return description, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(

@@ -126,6 +126,7 @@ def _read_own(path: Path) -> FasterRCNN | None:
         person_class=fields["person_class"],
         notes=fields["notes"],
     )
+    PERSON_MODELS.require_trusted(description.name, str(path))
     model = create(description)
     _fill(model, state, path)
     return model

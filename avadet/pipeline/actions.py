@@ -57,11 +57,7 @@ class ActionScorer:
                 f"{description.name} is a classifier of whole clips; people need a detector "
                 "(train one from it with `avadet train configs/ava/...`)"
             )
-        if description.preprocessing.modality != "rgb":
-            raise UserError(
-                f"{description.name} looks at optical flow, not at a movie's pictures; score flow "
-                "movies with `avadet eval`"
-            )
+        description.require_pictures()
         self.description = description
         self.bank = bank
         self.device = torch.device(device)

@@ -44,6 +44,7 @@ class VideoClassifier:
                 f"{description.name}: finds the actions of each person, not of a whole video; run "
                 "it with `avadet demo`"
             )
+        description.require_pictures()
         self.model = model.eval()
         self.description = description
         self.precision = precision

@@ -44,8 +44,7 @@ class FeatureExtractor:
         description: ModelDescription | None = getattr(model, "description", None)
         if description is None:
             raise UserError("this model does not say what it expects; convert it first")
-        if description.preprocessing.modality != "rgb":
-            raise UserError(f"{description.name} looks at optical flow, not at a movie's pictures")
+        description.require_pictures()
         self.description = description
         self.device = torch.device(device)
         prepared = prepare_for_inference(model, self.device, precision)

@@ -22,8 +22,9 @@ from avadet.models.heads import PoolHead, RoIHead
 
 TINY = ("mvit_v1_tiny", "mvit_v2_tiny", "vit_tiny")
 # Name, what the classifier reads, frames, GFLOPs at 224 and millions of parameters as published:
-# the model table of the common implementation and torchvision (MViT), MViTv2's table 4, VideoMAE's
-# model zoo.
+# the model table of the common implementation and torchvision (MViT), projects/mvitv2/README.md of
+# PySlowFast (MViTv2), configs/recognition/{videomae,videomaev2}/README.md of MMAction2 4d6c934
+# (ViT-S, B, L), the paper of VideoMAE (ViT-H).
 COSTS = [
     ("mvit_v1_b", "token", 16, 70.80, 36.61),
     ("mvit_v1_b_32x3", "token", 32, 170.37, 36.61),
