@@ -6,6 +6,7 @@ from avadet.build.data import (
     build_charades,
     build_clips,
     build_media,
+    build_multigrid,
     list_clips,
 )
 from avadet.build.feature_bank import bank_boxes, note_bank, open_bank
@@ -28,6 +29,7 @@ __all__ = [
     "build_loss",
     "build_media",
     "build_model",
+    "build_multigrid",
     "build_person_detector",
     "build_person_pictures",
     "build_person_task",

@@ -9,11 +9,14 @@ from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
 from avadet.data.charades import CharadesDataset
 from avadet.data.clip_lists import ClipList, read_clips
+from avadet.data.draws import ClipShape
 from avadet.data.feature_bank import BankView
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
 from avadet.data.media import Media, find_media
+from avadet.data.multigrid import MultigridPlan, plan
 from avadet.data.transforms import TestPolicy, TrainPolicy
+from avadet.errors import UserError
 
 
 def _train_policy(data: DataConfig) -> TrainPolicy:
@@ -138,4 +141,29 @@ def build_charades(
         missing=data.missing_movies,
         cache_short_side=data.test_short_side if data.cache else None,
         seed=config.seed,
+    )
+
+
+def build_multigrid(config: RunConfig) -> MultigridPlan | None:
+    """The phases of multigrid training, or None where the config asks for none.
+
+    Raises:
+        UserError: the learning-rate schedule leaves no room for it.
+    """
+    train, data = config.train, config.data
+    if train.multigrid is None:
+        return None
+    stepwise = train.schedule == "step"
+    if train.multigrid.long_cycle and not stepwise:
+        raise UserError(
+            "train.multigrid: the long cycle follows the steps of train.schedule=step, which is "
+            f"'{train.schedule}' here; take step, or long_cycle=false"
+        )
+    assert data.crop is not None  # the config says so
+    return plan(
+        ClipShape(data.num_frames, data.frame_stride, data.crop),
+        epochs=train.epochs,
+        steps=train.steps if stepwise else [0],
+        factors=train.factors if stepwise else [1],
+        **train.multigrid.model_dump(),
     )

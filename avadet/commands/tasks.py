@@ -44,6 +44,7 @@ def assemble(config: RunConfig) -> Parts:
 
 
 def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
+    from avadet.build import build_multigrid
     from avadet.data.loader import build_loader
     from avadet.engine import distributed
     from avadet.engine.precision import default_device
@@ -58,6 +59,8 @@ def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
         rank=distributed.rank(),
         world_size=world,
         balance=config.data.balance,
+        multigrid=build_multigrid(config) if train else None,
+        accumulate=config.train.accumulate,
         pin_memory=default_device(config.device).type == "cuda",
     )
 
@@ -196,6 +199,7 @@ def _persons(config: RunConfig) -> Parts:
 
 def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
     """(optimiser, learning-rate schedule)."""
+    from avadet.build import build_multigrid
     from avadet.engine.optim import create_optimizer
     from avadet.engine.schedule import create_schedule
 
@@ -210,12 +214,14 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
         nesterov=train.nesterov,
         betas=train.betas,
     )
+    cycles = build_multigrid(config)
+    by_cycles = cycles is not None and train.schedule == "step"
     schedule = create_schedule(
         train.schedule,
         lr=train.lr,
-        epochs=train.epochs,
-        steps=train.steps,
-        factors=train.factors,
+        epochs=train.epochs if cycles is None else cycles.epochs,
+        steps=cycles.steps if by_cycles else train.steps,
+        factors=cycles.factors if by_cycles else train.factors,
         final_lr=train.final_lr,
         warmup_epochs=train.warmup_epochs,
         warmup_lr=train.warmup_lr,
@@ -247,16 +253,20 @@ def train(config: RunConfig, *, resume: bool) -> Any:
         if distributed.is_main():
             write_text(Path(config.out) / "config.yaml", dump(config))
         settings = config.train
+        cycles = build.build_multigrid(config)
+        if cycles is not None:
+            log.info("multigrid: %d epochs in place of %g", cycles.epochs, settings.epochs)
         return fit(
             parts.task,
             parts.loader,
             optimizer,
             schedule,
-            epochs=settings.epochs,
+            epochs=settings.epochs if cycles is None else cycles.epochs,
             run_dir=config.out,
             device=device,
             precision=settings.precision,
             norm=config.model.norm,
+            norm_clips=config.model.norm_clips,
             sharding=settings.sharding,
             accumulate=settings.accumulate,
             clip_grad_norm=settings.clip_grad_norm,

@@ -74,14 +74,20 @@ class PreprocessingConfig(_Node):
 
 
 class ModelConfig(_Node):
-    """The network: backbone and head, or a person detector."""
+    """The network: backbone and head, or a person detector.
+
+    Attributes:
+        norm: batch norms while training: each process's batch, frozen, over all processes (GPUs),
+            or over groups of ``norm_clips`` clips of each process's batch (``sub_batch``).
+    """
 
     backbone: Component | None = None
     head: Component = Component(name="roi")
     detector: Component | None = None
     init: InitConfig = InitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
-    norm: Literal["batch", "frozen", "sync"] = "batch"
+    norm: Literal["batch", "frozen", "sync", "sub_batch"] = "batch"
+    norm_clips: Positive = 8
 
 
 class DataConfig(_Node):
@@ -165,6 +171,18 @@ class DataConfig(_Node):
         return self
 
 
+class MultigridConfig(_Node):
+    """Varies the size of clips and batches (Wu et al., CVPR 2020); for tasks clips and charades.
+
+    ``train.epochs`` and ``train.steps`` are those of the plain run that it takes the place of;
+    ``epoch_factor`` times as many epochs are seen, in a fraction of the time.
+    """
+
+    long_cycle: bool = True
+    short_cycle: bool = True
+    epoch_factor: Annotated[float, Field(gt=0)] = 1.5
+
+
 class TrainConfig(_Node):
     """Optimisation. Batch size is the number of clips in one optimiser step, over all processes
     and accumulated steps.
@@ -204,6 +222,7 @@ class TrainConfig(_Node):
     keep_checkpoints: Positive = 2
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     max_steps: Positive | None = None
+    multigrid: MultigridConfig | None = None
 
     @model_validator(mode="after")
     def _schedule(self) -> TrainConfig:
@@ -251,4 +270,9 @@ class RunConfig(_Node):
                 raise ValueError("task 'persons' needs model.detector")
         elif self.model.backbone is None:
             raise ValueError(f"task '{self.task}' needs model.backbone")
+        if self.train.multigrid is not None:
+            if self.task not in ("clips", "charades"):
+                raise ValueError("train.multigrid is for the tasks clips and charades")
+            if self.data.crop is None:
+                raise ValueError("train.multigrid needs data.crop, whose size it varies")
         return self

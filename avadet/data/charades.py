@@ -19,6 +19,7 @@ from avadet.data.frame_cache import CachedMedia
 from avadet.data.frame_labels import is_frame_list, read_frame_labels
 from avadet.data.kinetics import ClassificationBatch
 from avadet.data.media import FrameReader, Media, find_media
+from avadet.data.multigrid import resized
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
 from avadet.errors import UserError
 from avadet.evaluation.charades import CharadesVideo, point_seconds, read_groundtruth
@@ -205,15 +206,13 @@ class CharadesDataset(Dataset[CharadesSample]):
 
     def _training(self, video: CharadesVideo, draw: Draw) -> CharadesSample:
         rng = draw_generator(self.seed, draw)
+        frames, stride = self.num_frames, self.frame_stride
+        if draw.shape is not None:
+            frames, stride = draw.shape.num_frames, draw.shape.frame_stride
         with self.media.open(video.name) as reader:
-            times = random_strided_seconds(
-                self._duration(video.name, reader),
-                self.num_frames,
-                self.frame_stride,
-                rng.random(),
-                self.fps,
-            )
-            transform = self.policy.draw(rng)
+            duration = self._duration(video.name, reader)
+            times = random_strided_seconds(duration, frames, stride, rng.random(), self.fps)
+            transform = resized(self.policy, draw.shape).draw(rng)
             clip = reader.read(times, short_side=transform.short_side, fps=self.fps)
         pixels = transform.frames(clip.frames, transform.corner(*clip.size))
         labels = self._multi_hot(during(video, times[0], times[-1]))

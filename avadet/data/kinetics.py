@@ -17,6 +17,7 @@ from avadet.data.clip_lists import ClipList, read_clips
 from avadet.data.draws import Draw, draw_generator
 from avadet.data.frame_cache import CachedMedia
 from avadet.data.media import FrameReader
+from avadet.data.multigrid import resized
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
 from avadet.errors import UserError
 from avadet.video.reader import open_video
@@ -235,10 +236,11 @@ class ClipDataset(Dataset[ClassificationSample]):
                 self._durations[name] = reader.duration
             duration = self._durations[name]
             if self.train:
-                times = random_view_seconds(
-                    duration, self.num_frames, self.frame_stride, rng.random(), self.fps
-                )
-                transform = self.policy.draw(rng)
+                frames, stride = self.num_frames, self.frame_stride
+                if draw.shape is not None:
+                    frames, stride = draw.shape.num_frames, draw.shape.frame_stride
+                times = random_view_seconds(duration, frames, stride, rng.random(), self.fps)
+                transform = resized(self.policy, draw.shape).draw(rng)
             else:
                 times = view_seconds(
                     duration,

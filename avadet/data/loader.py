@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from avadet.data.multigrid import MultigridPlan
 from avadet.data.sampler import EpochBatches, class_repeat_factors
 from avadet.errors import UserError
 
@@ -64,6 +65,15 @@ class ClipLoader:
         """Chooses what the next iteration gives."""
         self._position = (epoch, start_batch)
 
+    def batches_in(self, epoch: int) -> int:
+        """Batches of this process in an epoch of training."""
+        return self.batches.batches_in(epoch)
+
+    def full_sized(self, epoch: int) -> Iterator[Any]:
+        """Batches of ``epoch`` of full-sized clips, where multigrid training varies the size."""
+        self.batches.set(epoch, full_size=True)
+        return telling_user_errors(iter(self._loader))
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of ``epoch``, without its first ``start``.
 
@@ -100,6 +110,8 @@ def build_loader(
     balance_threshold: float = 0.05,
     pin_memory: bool = False,
     prefetch: int = 2,
+    multigrid: MultigridPlan | None = None,
+    accumulate: int = 1,
 ) -> ClipLoader:
     """A loader for a data set of this room.
 
@@ -114,6 +126,7 @@ def build_loader(
         balance: draw samples of rare classes more often (training only).
         pin_memory: for copies to a GPU.
         prefetch: batches in preparation per worker.
+        multigrid, accumulate: see ``EpochBatches`` (training only).
 
     Raises:
         UserError: too few samples.
@@ -131,6 +144,8 @@ def build_loader(
         world_size=world_size,
         repeat_factors=factors,
         groups=groups,
+        multigrid=multigrid if train else None,
+        accumulate=accumulate,
     )
     return ClipLoader(
         dataset,

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from avadet.data.draws import Draw
+from avadet.data.draws import ClipShape, Draw
+from avadet.data.multigrid import Grid, MultigridPlan
 from avadet.errors import UserError
 
 # Keeps the shuffle's random numbers apart from those of the samples.
@@ -35,6 +36,12 @@ class EpochBatches(Sampler[list[Draw]]):
         repeat_factors: (num_samples,) how often each sample is drawn per epoch on average, at
             least 1 each; see ``class_repeat_factors``.
         groups: (num_samples,) batches do not cross them in test.
+        multigrid: sizes of clips and batches in training; ``batch_size`` is then that of full
+            clips.
+        accumulate: batches of one optimiser step, which have one size.
+
+    Attributes:
+        full_size: leave the sizes alone, once; for statistics.
 
     Raises:
         UserError: training with fewer samples than processes.
@@ -52,6 +59,8 @@ class EpochBatches(Sampler[list[Draw]]):
         world_size: int = 1,
         repeat_factors: np.ndarray | None = None,
         groups: Sequence[Hashable] | None = None,
+        multigrid: MultigridPlan | None = None,
+        accumulate: int = 1,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {world_size}")
@@ -60,24 +69,30 @@ class EpochBatches(Sampler[list[Draw]]):
         self.num_samples, self.batch_size, self.train = num_samples, batch_size, train
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.repeat_factors, self.groups = repeat_factors, groups
-        self.epoch, self.start = 0, 0
+        self.multigrid, self.accumulate = multigrid, accumulate
+        self.epoch, self.start, self.full_size = 0, 0, False
 
-    def set(self, epoch: int, start: int = 0) -> None:
+    def set(self, epoch: int, start: int = 0, full_size: bool = False) -> None:
         """Which epoch the next iteration gives, and how many of its batches are done already."""
-        self.epoch, self.start = epoch, start
+        self.epoch, self.start, self.full_size = epoch, start, full_size
 
     def __len__(self) -> int:
         """Batches of this process per epoch (of the present epoch, where samples repeat)."""
         if not self.train:
             return len(self._test_batches())
-        return self._shape(int(self._counts(self._generator()).sum()))[1]
+        return self.batches_in(self.epoch)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         batches = self._train_batches() if self.train else self._test_batches()
         yield from batches[self.start :]
 
-    def _generator(self) -> np.random.Generator:
-        return np.random.default_rng((_SHUFFLE, self.seed, self.epoch))
+    def batches_in(self, epoch: int) -> int:
+        """Batches of this process in an epoch of training."""
+        draws = int(self._counts(self._generator(epoch)).sum())
+        return len(self._cuts(draws, epoch, full_size=False))
+
+    def _generator(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng((_SHUFFLE, self.seed, epoch))
 
     def _counts(self, rng: np.random.Generator) -> np.ndarray:
         """(num_samples,) draws of each sample in this epoch."""
@@ -89,24 +104,45 @@ class EpochBatches(Sampler[list[Draw]]):
         counts: np.ndarray = whole.astype(np.int64) + more
         return counts
 
-    def _shape(self, num_draws: int) -> tuple[int, int]:
-        """(samples per batch, batches)."""
-        size = min(self.batch_size, num_draws // self.world_size)
-        return size, num_draws // (size * self.world_size)
+    def _cuts(
+        self, num_draws: int, epoch: int, *, full_size: bool
+    ) -> list[tuple[int, int, Grid | None]]:
+        """(first draw of all processes, samples per process, size of the clips) of each batch."""
+        cuts: list[tuple[int, int, Grid | None]] = []
+        start = 0
+        while True:
+            grid, size = None, self.batch_size
+            if self.multigrid is not None and not full_size:
+                grid = self.multigrid.grid(epoch, len(cuts) // self.accumulate)
+                size *= grid.batch
+            if not cuts:
+                size = min(size, num_draws // self.world_size)
+            if start + size * self.world_size > num_draws:
+                return cuts
+            cuts.append((start, size, grid))
+            start += size * self.world_size
 
     def _train_batches(self) -> list[list[Draw]]:
-        rng = self._generator()
+        rng = self._generator(self.epoch)
         counts = self._counts(rng)
         sample = np.repeat(np.arange(self.num_samples), counts)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         repeat = np.arange(len(sample)) - first
         order = rng.permutation(len(sample))
-        size, num_batches = self._shape(len(sample))
+        # Where a stride is drawn, it depends on the place in the epoch, not on the process.
+        chances = rng.random(len(sample)) if self.multigrid is not None else None
         batches = []
-        for number in range(num_batches):
-            start = (number * self.world_size + self.rank) * size
-            places = order[start : start + size].tolist()
-            batches.append([Draw(int(sample[p]), self.epoch, int(repeat[p])) for p in places])
+        for start, size, grid in self._cuts(len(sample), self.epoch, full_size=self.full_size):
+            begin = start + self.rank * size
+            batch = []
+            for place in range(begin, begin + size):
+                draw = Draw(int(sample[order[place]]), self.epoch, int(repeat[order[place]]))
+                if grid is not None and self.multigrid is not None and chances is not None:
+                    low, high = self.multigrid.strides(grid)
+                    stride = low + int(chances[place] * (high - low + 1))
+                    draw = draw._replace(shape=ClipShape(grid.num_frames, stride, grid.side))
+                batch.append(draw)
+            batches.append(batch)
         return batches
 
     def _test_batches(self) -> list[list[Draw]]:

@@ -18,11 +18,19 @@ class Loader(Protocol):
     """Batches in an order that depends on seed and epoch alone (``data.loader.ClipLoader``)."""
 
     def __len__(self) -> int:
-        """Batches of this process in epoch 0; later ones may have a few more or fewer."""
+        """Batches of this process in epoch 0."""
+        ...
+
+    def batches_in(self, epoch: int) -> int:
+        """Batches of this process in ``epoch``."""
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of ``epoch`` without its first ``start``."""
+        ...
+
+    def full_sized(self, epoch: int) -> Iterator[Any]:
+        """Batches of ``epoch`` at the clip's full size, where steps vary it; for statistics."""
         ...
 
 
@@ -57,8 +65,8 @@ class Group:
 class Feed:
     """Groups for the rest of the present epoch; ends with the position at the next one.
 
-    An epoch has ``batches_per_epoch`` batches at most, and fewer where the loader ends earlier
-    (class-balanced sampling draws a slightly different number each time).
+    Epochs may differ in length: class-balanced sampling draws a slightly different number each
+    time, and multigrid training changes the size of the batches.
 
     All processes get the same number of groups and, within a group, of batches, even if one of
     them runs out earlier: it then repeats the epoch's first batch with weight 0. So nobody waits
@@ -84,20 +92,23 @@ class Feed:
     def __iter__(self) -> Iterator[Group]:
         progress = self._progress
         epoch = progress.epoch
+        if not progress.epoch_batches:
+            lengths = distributed.gather_numbers([self._loader.batches_in(epoch)])
+            progress.epoch_batches = int(lengths.max())
         iterator = self._loader.epoch(epoch, progress.batch)
         while progress.epoch == epoch:
             group = self._group(iterator)
             if group.size == 0 and not group.stop:
                 if progress.batch == 0:
                     raise UserError(f"epoch {epoch} has no batch: is the training set empty?")
-                progress.epoch, progress.batch = epoch + 1, 0
+                progress.next_epoch()
                 return
             yield group
 
     def _group(self, iterator: Iterator[Any]) -> Group:
         progress = self._progress
         began = time.monotonic()
-        wanted = min(self._accumulate, progress.batches_per_epoch - progress.batch)
+        wanted = min(self._accumulate, progress.epoch_length - progress.batch)
         batches: list[Any] = []
         try:
             while len(batches) < wanted and not self._stop.requested:

@@ -26,7 +26,8 @@ class Progress:
         metrics: of the last evaluation.
         best: the best value so far of the first metric; best_step: its step.
         skipped: optimiser steps left out because float16 gradients overflowed.
-        batches_per_epoch, world_size: of the data; see ``check``.
+        batches_per_epoch, world_size: of the data, in epoch 0; see ``check``.
+        epoch_batches: batches of the present epoch where it has another number; 0 where not.
     """
 
     batches_per_epoch: int
@@ -42,18 +43,28 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     skipped: int = 0
+    epoch_batches: int = 0
+
+    @property
+    def epoch_length(self) -> int:
+        """Batches of each process in the present epoch."""
+        return self.epoch_batches or self.batches_per_epoch
 
     @property
     def position(self) -> float:
         """Epochs done, fractional."""
-        return self.epoch + self.batch / self.batches_per_epoch
+        return self.epoch + self.batch / self.epoch_length
 
     def advance(self, batches: int) -> None:
         """Counts one optimiser step over ``batches`` batches."""
         self.step += 1
         self.batch += batches
-        if self.batch >= self.batches_per_epoch:
-            self.epoch, self.batch = self.epoch + 1, 0
+        if self.batch >= self.epoch_length:
+            self.next_epoch()
+
+    def next_epoch(self) -> None:
+        """Goes to the beginning of the next epoch."""
+        self.epoch, self.batch, self.epoch_batches = self.epoch + 1, 0, 0
 
     def reached(self, epochs: float) -> bool:
         """True when ``epochs`` are done."""

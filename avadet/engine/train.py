@@ -68,6 +68,7 @@ def fit(
     precision: Precision | str = "auto",
     channels_last: bool | None = None,
     norm: norms.NormMode = "batch",
+    norm_clips: int = 8,
     sharding: shards.Sharding = "none",
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
@@ -105,7 +106,8 @@ def fit(
         epochs: may be fractional.
         precision: "auto", "fp32", "bf16", "fp16", or a resolved one.
         channels_last: memory format, see ``precision.place``.
-        norm: batch norms plain, frozen, or synchronised over processes.
+        norm: batch norms plain, frozen, synchronised over processes, or over groups of
+            ``norm_clips`` clips ("sub_batch").
         sharding: "fsdp2" leaves a part of the model on each of several processes.
         clip_grad_norm: longest gradient (2-norm over all parameters).
         ema_decay: follow the weights with a moving average; it is what is evaluated.
@@ -135,7 +137,7 @@ def fit(
     if sharded:
         channels_last = False
     run_dir = Path(run_dir)
-    task.model = norms.prepare(task.model, norm, device)
+    task.model = norms.prepare(task.model, norm, device, norm_clips)
     place(task.model, device, precision, channels_last)
     distributed.share_state(task.model)
     lengths = distributed.gather_numbers([len(loader)])
@@ -262,7 +264,7 @@ def _evaluate(
         with _model_of(task, model), precision.autocast():
             norms.precise_statistics(
                 model,
-                islice(loader.epoch(progress.epoch), precise_bn_batches),
+                islice(loader.full_sized(progress.epoch), precise_bn_batches),
                 lambda batch: task.loss(batch.to(device)),
             )
             state.take_statistics(model)

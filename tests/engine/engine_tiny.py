@@ -90,6 +90,12 @@ class TinyLoader:
     def __len__(self) -> int:
         return len(self._orders(0))
 
+    def batches_in(self, epoch: int) -> int:
+        return len(self._orders(epoch))
+
+    def full_sized(self, epoch: int) -> Iterator[Batch]:
+        return self.epoch(epoch)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for numbers in self._orders(epoch)[start:]:
             yield Batch.collate([self.make(number) for number in numbers])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -63,8 +65,51 @@ def test_frozen_norms_are_never_in_training_mode() -> None:
 def test_modes() -> None:
     model = nn.Sequential(nn.BatchNorm3d(2))
     assert norm.prepare(model, "sync", CPU) is model  # one process: nothing to synchronise
-    with pytest.raises(UserError, match="Known: batch, frozen, sync"):
+    with pytest.raises(UserError, match="Known: batch, frozen, sync, sub_batch"):
         norm.prepare(model, "group", CPU)  # type: ignore[arg-type]
+
+
+def test_groups_of_a_batch_are_batches_of_their_own() -> None:
+    torch.manual_seed(0)
+    plain = nn.BatchNorm3d(3)
+    nn.init.normal_(plain.weight)
+    nn.init.normal_(plain.bias)
+    model = norm.prepare(copy.deepcopy(plain), "sub_batch", CPU, 4)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    # 11 clips: two groups, of 6 and 5.
+    video = (torch.randn(11, 3, 2, 4, 4) * 2 + torch.arange(11).view(-1, 1, 1, 1, 1)).double()
+    model, plain, whole = model.double(), plain.double(), copy.deepcopy(plain).double()
+    mine, other = video.clone().requires_grad_(), video.clone().requires_grad_()
+    found = model(mine)
+    expected = torch.cat([plain(other[:6]), plain(other[6:])])
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(mine.grad, other.grad)
+    torch.testing.assert_close(model.weight.grad, plain.weight.grad)
+    # What evaluation uses is that of the whole batch, as a plain batch norm would keep it.
+    whole(video)
+    torch.testing.assert_close(model.running_mean, whole.running_mean)
+    torch.testing.assert_close(model.running_var, whole.running_var)
+    assert model.num_batches_tracked == 1
+    torch.testing.assert_close(model.eval()(video), whole.eval()(video))
+
+
+def test_small_batches_are_one_group_and_precise_statistics_are_pooled() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(3, 2, 1), nn.BatchNorm3d(2), nn.ReLU())
+    grouped = norm.prepare(copy.deepcopy(model), "sub_batch", CPU, 8)
+    assert grouped[1].weight is not model[1].weight
+    video = torch.randn(15, 3, 2, 4, 4)
+    assert torch.equal(grouped.train()(video), model.train()(video))
+    assert torch.equal(grouped[1].running_var, model[1].running_var)
+    large = torch.randn(32, 3, 2, 4, 4)
+    for each in (grouped, model):
+        norm.precise_statistics(each, [video, large], each)
+    torch.testing.assert_close(grouped[1].running_mean, model[1].running_mean)
+    torch.testing.assert_close(grouped[1].running_var, model[1].running_var)
+    with pytest.raises(UserError, match="norm_clips: 0"):
+        norm.prepare(model, "sub_batch", CPU, 0)
 
 
 def test_sync_needs_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

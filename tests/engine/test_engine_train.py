@@ -174,8 +174,11 @@ class Shorter(TinyLoader):
 def test_epochs_may_differ_in_length(tmp_path: Path) -> None:
     result = train(tmp_path, loader=Shorter(), accumulate=1)
     assert result.progress.position == 3
-    assert result.progress.step == 10 + 8 + 10
-    assert [entry["step"] for entry in lines(tmp_path, "eval")] == [10, 19, 28]
+    assert result.progress.step == 10 + 8 + 12
+    assert [entry["step"] for entry in lines(tmp_path, "eval")] == [10, 18, 30]
+    positions = [entry["epoch"] for entry in lines(tmp_path, "train")]
+    assert positions[13] == pytest.approx(1 + 4 / 8)
+    assert positions[23] == pytest.approx(2 + 6 / 12)
 
 
 def test_an_empty_set_says_so(tmp_path: Path) -> None:
