@@ -112,15 +112,13 @@ def _resnet_lines(description: ModelDescription, paths: int) -> list[str]:
     kernels = [[count] * paths for count in blocks]
     kernels[2] = [limit, fast][:paths]
     lines.append(f"  NUM_BLOCK_TEMP_KERNEL: {kernels}")
-    if attention := args.get("non_local"):
-        places = [
-            [list(attention["places"].get(stage, []))] + [[]] * (paths - 1) for stage in STAGES
-        ]
-        pool = [[list(attention.get("pool", [1, 2, 2]))] * paths] * 4
-        lines += [
-            f"NONLOCAL:\n  INSTANTIATION: {attention.get('kind', 'dot_product')}",
-            f"  LOCATION: {places}\n  POOL: {pool}",
-        ]
+    attention = args.get("non_local") or {"places": {}}
+    places = [[list(attention["places"].get(stage, []))] + [[]] * (paths - 1) for stage in STAGES]
+    pool = [[list(attention.get("pool", [1, 2, 2]))] * paths] * 4
+    lines += [
+        f"NONLOCAL:\n  INSTANTIATION: {attention.get('kind', 'dot_product')}",
+        f"  LOCATION: {places}\n  POOL: {pool}\n  GROUP: {[[1] * paths] * 4}",
+    ]
     if paths == 2:
         lines += [
             f"SLOWFAST:\n  ALPHA: {args.get('alpha', 4)}\n  BETA_INV: {args.get('beta_inv', 8)}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from avadet.convert.architectures import GREY, Architecture, row
 from avadet.convert.layout import Layout
-from avadet.convert.rules import AFFINE, NORM, Rule, Shape, Table
+from avadet.convert.rules import AFFINE, NORM, Adapter, Rule, Shape, Table
 from avadet.convert.structure import Structure
 from avadet.errors import UserError
 
@@ -23,6 +23,12 @@ _NORM = {"n": NORM}
 _OURS = "backbone.res{s}.blocks.{b}"
 _GATE = {"f": {"fc1": "reduce", "fc2": "expand"}, "n": AFFINE}
 _CONV5, _HIDDEN, _LAST = "backbone.conv5", "head.hidden.weight", "head.projection.{n}"
+# Two of the sources have a 1x1x1 convolution where others have a linear layer.
+_CELLS = Adapter(
+    "as a linear layer",
+    lambda tensor: tensor.flatten(1),
+    lambda tensor: tensor[..., None, None, None],
+)
 
 _BLOCK = "s{s}.pathway0_res{b}"
 _PYSLOWFAST = Table(
@@ -37,7 +43,7 @@ _PYSLOWFAST = Table(
         Rule(f"{_BLOCK}.branch2.se.{{f}}.{{n}}", f"{_OURS}.se.{{f}}.{{n}}", _GATE),
         Rule("head.conv_5.weight", f"{_CONV5}.conv.weight"),
         Rule("head.conv_5_bn.{n}", f"{_CONV5}.norm.{{n}}", _NORM),
-        Rule("head.lin_5.weight", _HIDDEN),
+        Rule("head.lin_5.weight", _HIDDEN, adapter=_CELLS),
         Rule("head.projection.{n}", _LAST, {"n": AFFINE}),
     )
 )
@@ -59,7 +65,7 @@ _PYTORCHVIDEO = Table(
         ),
         Rule("blocks.5.pool.pre_conv.weight", f"{_CONV5}.conv.weight"),
         Rule("blocks.5.pool.pre_norm.{n}", f"{_CONV5}.norm.{{n}}", _NORM),
-        Rule("blocks.5.pool.post_conv.weight", _HIDDEN),
+        Rule("blocks.5.pool.post_conv.weight", _HIDDEN, adapter=_CELLS),
         Rule("blocks.5.proj.{n}", _LAST, {"n": AFFINE}),
     )
 )

@@ -11,8 +11,9 @@ import golden_checkpoints as files
 import pytest
 import torch
 
-from avadet.convert import recognise
-from avadet.models.description import ModelDescription
+from avadet.convert import architectures, recognise
+from avadet.convert.export import write
+from avadet.models.description import ModelDescription, create
 
 PYSLOWFAST = {
     "C2D_8x8_R50": "c2d_r50_8x8_k400",
@@ -108,3 +109,30 @@ def test_mmaction2(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 @pytest.mark.parametrize(("source", "name"), sorted(OTHERS))
 def test_others(monkeypatch: pytest.MonkeyPatch, source: str, name: str) -> None:
     assert _describe(monkeypatch, source, name, f"{name}.pth").name == OTHERS[source, name]
+
+
+_WRITTEN = [("pyslowfast", name, arch) for name, arch in sorted(PYSLOWFAST.items())]
+_WRITTEN += [("mmaction2", name, rest[0]) for name, rest in sorted(MMACTION2.items())]
+_WRITTEN += [
+    ("pyslowfast", "X3D_M", "x3d_m_16x5_k400"),
+    ("pyslowfast", "MVITv2_S_16x4", "mvit_v2_s_16x4_k400"),
+    ("pyslowfast", "MVIT_B_16x4_CONV", "mvit_v1_b_16x4_k400"),
+    ("mmaction2", "x3d_m_16x5", "x3d_m_16x5_k400_mmaction2"),
+    ("mmaction2", "c3d_ucf101", "c3d_16x1_ucf101_mmaction2"),
+    ("mmaction2", "r2plus1d_r34_8x8", "r2plus1d_34_8x8_k400_mmaction2"),
+    ("mmaction2", "avak_videomae_vit_b16", "vit_b_16x4_videomae_avak_mmaction2"),
+]
+
+
+@pytest.mark.parametrize(("source", "name", "arch"), _WRITTEN)
+def test_what_is_written_has_the_reference_s_names_and_shapes(
+    source: str, name: str, arch: str
+) -> None:
+    """So that the other framework loads it strictly."""
+    description = architectures.get(arch).description
+    with torch.device("meta"):
+        model = create(description)
+    _, state, _ = write(model.state_dict(), description, source)
+    assert {key: list(value.shape) for key, value in state.items()} == files.manifest(source, name)[
+        "keys"
+    ]
