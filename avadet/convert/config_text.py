@@ -54,11 +54,13 @@ def _block(
         if not colon:
             continue
         if rest.strip():
-            flow = rest.strip()
-            while _open_brackets(flow) and i < len(lines):
-                flow += " " + lines[i][1]  # a flow value over several lines
+            parts = [rest.strip()]
+            open_brackets = _balance(parts[0]) if parts[0][0] in "[{" else 0
+            while open_brackets > 0 and i < len(lines):
+                parts.append(lines[i][1])  # a flow value over several lines
+                open_brackets += _balance(lines[i][1])
                 i += 1
-            mapping[key.strip()] = _value(flow)
+            mapping[key.strip()] = _value(" ".join(parts))
         elif i < len(lines) and (
             lines[i][0] > indent or (lines[i][0] == indent and lines[i][1].startswith("-"))
         ):
@@ -73,7 +75,6 @@ def _block_list(
 ) -> tuple[list[Any], int]:
     values: list[Any] = []
     i = start
-    lines = list(lines)
     while i < len(lines) and lines[i][0] == indent and lines[i][1].startswith("-"):
         rest = lines[i][1][1:]
         inner = rest.strip()
@@ -96,8 +97,8 @@ def _block_list(
     return values, i
 
 
-def _open_brackets(text: str) -> bool:
-    return text[0] in "[{" and sum(map(text.count, "[{")) > sum(map(text.count, "]}"))
+def _balance(text: str) -> int:
+    return sum(map(text.count, "[{")) - sum(map(text.count, "]}"))
 
 
 _TOKEN = re.compile(r"""\s*([\[\]{},]|'[^']*'|"[^"]*"|[^\[\]{},]+)""")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from avadet.convert import architectures, zoo
 from avadet.convert.recognise import Recognised, recognise, unwrap
-from avadet.convert.rules import fit
+from avadet.convert.rules import fit, listing
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
 from avadet.models.description import (
@@ -85,6 +85,8 @@ def load_recognised(found: Recognised) -> nn.Module:
         model = create(description)
         model.load_state_dict(state, strict=True)
     model.eval()
+    if odd := not_finite(state):
+        logger.warning("%s: NaN or infinite values in:\n%s", found.path, listing(odd))
     logger.info(
         "%s: %s weights of %s, %d tensors, %d classes",
         found.path,
@@ -94,6 +96,11 @@ def load_recognised(found: Recognised) -> nn.Module:
         description.num_classes,
     )
     return model
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that hold NaN or infinity: whatever the network answers is NaN then."""
+    return [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
 
 
 def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -111,7 +118,7 @@ def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor
             f"{path}: neither a 2D ResNet nor a GoogLeNet under torchvision's names; only those "
             f"are inflated (its first tensors: {', '.join(list(state)[:3])})"
         )
-    return state
+    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 
 def inspect(path_or_name: str | os.PathLike[str], arch: str | None = None) -> tuple[str, bool]:
@@ -140,6 +147,8 @@ def inspect(path_or_name: str | os.PathLike[str], arch: str | None = None) -> tu
     lines += _described(found.description)
     if found.renamed.ignored:
         lines.append(f"left aside: {len(found.renamed.ignored)} tensors of the training state")
+    if odd := not_finite(found.renamed.tensors):
+        lines += ["NaN or infinite values in:", listing(odd)]
     problems = problems_of(found)
     if problems:
         lines += ["does not fit:", *problems]

@@ -8,6 +8,7 @@ rebuilt from their fields with every size checked; a few well-known bookkeeping 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,12 @@ STORAGE_DTYPES = {
 }
 _TORCH_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16")
 _TORCH_DTYPES = (*_TORCH_DTYPES, "int8", "uint8", "bool")
+_MAX_AXES = 16
+_MAX_NAME = 300
+# What an object costs beside its data, in bytes, roughly.
+_TENSOR, _ARRAY = 256, 64
+# Numbers and text; anything else could make numpy parse a language.
+_PLAIN_TYPE = re.compile(r"[<>|=]?[biufSU]\d{0,9}|bool|u?int\d+|float\d+|\?")
 # Records of training frameworks that travel beside weights. They are read as fields only.
 INERT_MODULES = ("mmengine.", "mmcv.", "mmaction.", "yacs.config", "fvcore.common.config")
 INERT_GLOBALS = {
@@ -110,11 +117,37 @@ class Budget:
 
 
 def _whole_numbers(values: Any, what: str) -> tuple[int, ...]:
-    if not isinstance(values, tuple | list) or not all(
-        isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**40 for v in values
+    if (
+        not isinstance(values, tuple | list)
+        or len(values) > _MAX_AXES
+        or not all(
+            isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**40 for v in values
+        )
     ):
-        raise Refused(f"a tensor with {what} {str(values)[:60]}")
+        raise Refused(f"a tensor with {what} {shown(values)}")
     return tuple(values)
+
+
+def shown(value: Any) -> str:
+    """A value in an error message. Containers may be bombs: only their kind is named."""
+    if isinstance(value, str | int | float | bytes | None):
+        return str(value)[:60]
+    return f"of kind {type(value).__name__}"
+
+
+def check_key(key: Any) -> None:
+    """Keys of dictionaries and members of sets: text and small numbers.
+
+    Hashing a nested tuple can overflow the interpreter's stack, and large integers can be chosen
+    so that all hashes are equal and every insertion visits all others.
+
+    Raises:
+        Refused: any other value.
+    """
+    if not isinstance(key, str | int | float | bool | bytes | None):
+        raise Refused(f"a dictionary key or set member of type {type(key).__name__}")
+    if isinstance(key, int) and key.bit_length() > 60:
+        raise Refused("a dictionary key or set member of more than 60 bits")
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
@@ -123,7 +156,7 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
         raise Refused("a tensor whose storage is not a storage")
     size, stride = _whole_numbers(size, "size"), _whole_numbers(stride, "stride")
     (offset,) = _whole_numbers((offset,), "offset")
-    if len(size) != len(stride) or len(size) > 16:
+    if len(size) != len(stride):
         raise Refused(f"a tensor of size {size} with stride {stride}")
     available = storage.data.numel()
     empty = 0 in size
@@ -151,16 +184,11 @@ def _rebuild_parameter(data: Any, *_: Any) -> torch.Tensor:
     return data
 
 
-def _rebuild_from_type(function: Any, _type: Any, arguments: Any, _state: Any) -> torch.Tensor:
-    tensor_makers = (rebuild_tensor, _rebuild_tensor_v3, _rebuild_parameter)
-    if not isinstance(function, Known) or function.make not in tensor_makers:
-        raise Refused("a tensor built by something that builds no tensors")
-    return function.make(*arguments)
-
-
 def _dtype(spec: Any, *_: Any) -> ArrayUnderWay:
     if not isinstance(spec, str):
         raise Refused("a numpy type that is not named by a string")
+    if not _PLAIN_TYPE.fullmatch(spec):
+        raise Refused(f"numpy type '{spec[:40]}' (only numbers and strings are read)")
     try:
         dtype = np.dtype(spec)
     except TypeError as error:
@@ -198,7 +226,9 @@ def array_from_bytes(
     shape = _whole_numbers(shape, "shape")
     if math.prod(shape) * dtype.value.itemsize != len(raw):
         raise Refused(f"a numpy array of shape {shape} and {dtype.value} with {len(raw)} bytes")
-    budget.charge(len(raw))
+    budget.charge(len(raw) + _ARRAY)
+    if not raw:
+        return np.empty(shape, dtype.value)
     array = np.frombuffer(raw, dtype.value)
     return array.reshape(shape, order="F" if fortran else "C").copy()
 
@@ -222,12 +252,18 @@ def _plain_dict(*arguments: Any) -> dict[Any, Any]:
         return {}
     if isinstance(arguments[-1], Known):  # defaultdict(factory)
         return {}
-    return dict(arguments[-1])
+    if isinstance(arguments[-1], dict):
+        return dict(arguments[-1])
+    pairs = [tuple(pair) for pair in arguments[-1]]
+    for key, _ in pairs:
+        check_key(key)
+    return dict(pairs)
 
 
 def _getattr(owner: Any, name: Any) -> Inert:
     # mmengine's log buffers name their own methods; as words, never looked up.
-    if isinstance(owner, Inert) and owner.is_class and isinstance(name, str):
+    named = isinstance(owner, Inert) and owner.is_class and isinstance(name, str)
+    if named and len(owner.name) + len(name) < _MAX_NAME:
         return Inert(f"{owner.name}.{name}", is_class=True)
     raise Refused("builtins.getattr")
 
@@ -244,19 +280,44 @@ def _limited(kind: Callable[[Any], Any]) -> Callable[..., Any]:
             isinstance(a, list | tuple | set | frozenset) for a in arguments
         ):
             raise Refused(f"{kind.__name__} of something that is not a list")
+        if kind in (set, frozenset):
+            for members in arguments:
+                for member in members:
+                    check_key(member)
         return kind(*arguments)
 
     return make
 
 
+def _device(*words: Any) -> str:
+    if len(words) > 2 or not all(isinstance(word, str | int) for word in words):
+        raise Refused("a device without a name")
+    return ":".join(shown(word) for word in words)
+
+
 def known_globals(budget: Budget) -> dict[str, Known]:
     """Every name a stream may use, with what it becomes."""
 
+    makers: set[Callable[..., torch.Tensor]] = {_rebuild_parameter}
+
     def encode(text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise Refused(f"_codecs.encode with {str(encoding)[:30]}")
+            raise Refused(f"_codecs.encode with {shown(encoding)}")
         budget.charge(len(text))
         return text.encode("latin-1")
+
+    def charged(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def tensor(*arguments: Any) -> torch.Tensor:
+            budget.charge(_TENSOR)
+            return make(*arguments)
+
+        makers.add(tensor)
+        return tensor
+
+    def from_type(function: Any, _type: Any, arguments: Any, _state: Any) -> torch.Tensor:
+        if not isinstance(function, Known) or function.make not in makers:
+            raise Refused("a tensor built by something that builds no tensors")
+        return function.make(*arguments)
 
     def scalar(dtype: Any, raw: Any) -> Any:
         return array_from_bytes(raw, dtype, (), False, budget).item()
@@ -268,16 +329,16 @@ def known_globals(budget: Budget) -> dict[str, Known]:
         "collections.OrderedDict": _plain_dict,
         "collections.defaultdict": _plain_dict,
         "collections.Counter": _plain_dict,
-        "torch._utils._rebuild_tensor": rebuild_tensor,
-        "torch._utils._rebuild_tensor_v2": rebuild_tensor,
-        "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+        "torch._utils._rebuild_tensor": charged(rebuild_tensor),
+        "torch._utils._rebuild_tensor_v2": charged(rebuild_tensor),
+        "torch._utils._rebuild_tensor_v3": charged(_rebuild_tensor_v3),
         "torch._utils._rebuild_parameter": _rebuild_parameter,
         "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-        "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+        "torch._tensor._rebuild_from_type_v2": from_type,
         "torch.nn.parameter.Parameter": _rebuild_parameter,
         "torch.Tensor": None,
         "torch.Size": _limited(tuple),
-        "torch.device": lambda *words: ":".join(str(w) for w in words)[:40],
+        "torch.device": _device,
         "_codecs.encode": encode,
         "numpy.ndarray": None,
         "numpy.dtype": _dtype,

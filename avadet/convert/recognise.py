@@ -131,8 +131,10 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
         if inner is None:
             break
         state = inner
+    # One array under many names is turned into one tensor, lest a small file fill the memory.
+    made: dict[int, Tensor] = {}
     tensors = {
-        name: _tensor(value, path)
+        name: made[id(value)] if id(value) in made else made.setdefault(id(value), _tensor(value))
         for name, value in (state.items() if isinstance(state, Mapping) else ())
         if isinstance(name, str) and isinstance(value, Tensor | np.ndarray | np.generic)
     }
@@ -153,18 +155,17 @@ def _holds(state: Any, key: str) -> bool:
     )
 
 
-def _tensor(value: Any, path: Path) -> Tensor:
+def _tensor(value: Any) -> Tensor:
+    """As a tensor of its own type; ``fit`` makes it the network's."""
     if isinstance(value, Tensor):
-        tensor = value.detach()
-    else:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            return torch.empty(0)
-        array = array.astype(array.dtype.newbyteorder("="))
-        if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-            array = array.astype(np.int64)
-        tensor = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-    return tensor.float() if tensor.is_floating_point() else tensor
+        return value.detach()
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        return torch.empty(0)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
 
 
 def _settings(content: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _pattern(template: str, words: Mapping[str, Sequence[str]]) -> re.Pattern[st
         elif key in words:
             parts.append(f"(?P<{key}>{'|'.join(map(re.escape, words[key]))})")
         else:
-            parts.append(rf"(?P<{key}>\d+)")
+            parts.append(f"(?P<{key}>[0-9]{{1,5}})")
         seen.add(key)
         end = match.end()
     return re.compile("".join(parts) + re.escape(template[end:]))

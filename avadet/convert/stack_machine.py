@@ -21,6 +21,7 @@ from avadet.convert.pickled_values import (
     Known,
     Refused,
     Storage,
+    check_key,
     is_inert,
     known_globals,
     set_array_state,
@@ -28,6 +29,8 @@ from avadet.convert.pickled_values import (
 )
 
 MAX_OPCODES = 5_000_000
+# Bytes of memory for containers and records: an empty one takes a byte of the file only.
+MAX_CONTAINERS = 256 << 20
 MAX_DEPTH = 64
 MAX_NODES = 5_000_000
 _MARK = object()
@@ -43,6 +46,8 @@ _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": set,
     "EMPTY_TUPLE": tuple,
 }
+# Memory of what an instruction makes, where it is much more than of a list.
+_SIZES = {"EMPTY_SET": 256, "REDUCE": 384}
 _NOTHING_TO_DO = {"PROTO", "FRAME"}
 
 
@@ -64,6 +69,7 @@ class StackMachine:
         self._known = known_globals(budget)
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._containers = 0
 
     def run(self) -> Any:
         """The value of the stream: plain containers, numbers, text, tensors, arrays, ``Inert``.
@@ -95,22 +101,30 @@ class StackMachine:
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
+            self._charge(_SIZES.get(name, 64))
             stack.append(_EMPTY[name]())
         elif name == "MARK":
             stack.append(_MARK)
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             size = int(name[-1])
+            self._charge(64)
             stack[-size:] = [tuple(stack[-size:])]
         elif name == "TUPLE":
+            self._charge(64)
             stack.append(tuple(self._pop_to_mark()))
         elif name == "LIST":
+            self._charge(64)
             stack.append(self._pop_to_mark())
         elif name == "DICT":
+            self._charge(64)
             values = self._pop_to_mark()
             stack.append({})
             self._set_items(values)
         elif name == "FROZENSET":
-            stack.append(frozenset(self._pop_to_mark()))
+            members = self._pop_to_mark()
+            for member in members:
+                check_key(member)
+            stack.append(frozenset(members))
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
             self._set_items([key, value])
@@ -159,6 +173,11 @@ class StackMachine:
         else:
             raise Refused(f"pickle instruction {name}")
 
+    def _charge(self, size: int) -> None:
+        self._containers += size
+        if self._containers > MAX_CONTAINERS:
+            raise Refused("more containers than any checkpoint has")
+
     def _global(self, module: Any, attribute: Any) -> Known | Inert:
         if not isinstance(module, str) or not isinstance(attribute, str):
             raise Refused("a global whose name is not text")
@@ -172,6 +191,7 @@ class StackMachine:
     def _make(self, maker: Any, arguments: Any, keywords: Any) -> Any:
         if not isinstance(arguments, tuple) or not isinstance(keywords, dict):
             raise Refused("a call without a list of arguments")
+        self._charge(_SIZES["REDUCE"])
         if isinstance(maker, Inert) and maker.is_class:
             return Inert(maker.name, arguments=arguments, state=dict(keywords))
         if not isinstance(maker, Known) or maker.make is None or keywords:
@@ -203,8 +223,7 @@ class StackMachine:
             target.items.extend(pairs)
         elif type(target) is dict:
             for key, value in pairs:
-                if not isinstance(key, str | int | float | bool | bytes | tuple | None):
-                    raise Refused(f"a dictionary key of type {type(key).__name__}")
+                check_key(key)
                 target[key] = value
         else:
             raise Refused(f"items set on {type(target).__name__}")
@@ -216,6 +235,8 @@ class StackMachine:
         elif type(target) is list:
             target.extend(values)
         elif type(target) is set:
+            for member in values:
+                check_key(member)
             target.update(values)
         else:
             raise Refused(f"values appended to {type(target).__name__}")

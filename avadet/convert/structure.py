@@ -172,15 +172,18 @@ def read_structure(shapes: Mapping[str, Shape]) -> Structure:
 
 
 def _depths(shapes: Mapping[str, Shape], trunk: str) -> tuple[int, ...]:
-    last = dict.fromkeys(_STAGES, -1)
+    found: dict[str, set[int]] = {stage: set() for stage in _STAGES}
     pattern = re.compile(re.escape(trunk) + r"\.(res[2-5])\.blocks\.(\d+)\.a\.conv\.weight")
     for name in shapes:
         if match := pattern.fullmatch(name):
-            last[match[1]] = max(last[match[1]], int(match[2]))
-    depths = tuple(index + 1 for index in last.values())
-    if 0 in depths:
-        raise UserError(f"{_STAGES[depths.index(0)]} is missing")
-    return depths
+            found[match[1]].add(int(match[2]))
+    for stage, blocks in found.items():
+        if not blocks:
+            raise UserError(f"{stage} is missing")
+        if max(blocks) >= len(blocks):
+            missing = min(set(range(len(blocks))) - blocks)
+            raise UserError(f"block {missing} of {stage} is missing, and later ones are there")
+    return tuple(map(len, found.values()))
 
 
 def _kernels(shapes: Mapping[str, Shape], trunk: str, stage: str, layer: str) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import stat
 import struct
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from avadet.convert.pickled_values import Budget, Known, Refused, Storage
+from avadet.convert.pickled_values import Budget, Known, Refused, Storage, shown
 from avadet.convert.stack_machine import StackMachine
 from avadet.errors import UserError
 
@@ -33,6 +34,7 @@ _DAMAGED = (
     OverflowError,
     RuntimeError,
     RecursionError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
     EOFError,
@@ -46,7 +48,12 @@ _OTHER_KINDS = (
     (b"<!DOCTYPE", "a web page, not weights; the download was redirected, fetch it again"),
     (b"<html", "a web page, not weights; the download was redirected, fetch it again"),
     (b"<?xml", "an XML error page, not weights; fetch the file again"),
+    (b"<!--", "a web page, not weights; the download was redirected, fetch it again"),
+    (b'{"', "JSON text, not weights; a server's refusal is often such text, look into it"),
+    (b"/annex/objects", "a git-annex pointer; fetch the real file (git annex get)"),
 )
+# Of the table of contents of a zip archive; a large checkpoint has some hundred thousand bytes.
+_MAX_DIRECTORY = 16 << 20
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Any, str]:
@@ -67,24 +74,32 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Any, str]:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if path.is_dir() or size == 0:
-                raise UserError(f"{path}: the file is empty; fetch it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read(path, file, data, size)
+        facts = path.stat()
+        size = facts.st_size
+        if stat.S_ISDIR(facts.st_mode):
+            raise UserError(f"{path}: this is a folder; give the checkpoint file inside it")
+        if not stat.S_ISREG(facts.st_mode):
+            raise UserError(f"{path}: this is no ordinary file")
+        if size == 0:
+            raise UserError(f"{path}: the file is empty; fetch it again")
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return _read(path, file, data, size)
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror}") from error
 
 
 def _read(path: Path, file: BinaryIO, data: mmap.mmap, size: int) -> tuple[Any, str]:
-    head = data[:32]
+    head = data[:64]
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for magic, meaning in _OTHER_KINDS:
-        if head.lower().startswith(magic.lower()):
+        if text.startswith(magic.lower()):
             raise UserError(f"{path}: this is {meaning}")
     try:
         if head.startswith(b"PK\x03\x04"):
-            return _read_zip(file, size), TORCH_ZIP
+            return _read_zip(file, data, size), TORCH_ZIP
         if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
             return _read_safetensors(path), SAFETENSORS
         if b"ustar" in data[257:263]:
@@ -111,7 +126,8 @@ def _budget(size: int) -> Budget:
 
 def _storage_fields(identifier: tuple[Any, ...]) -> tuple[torch.dtype, str, int]:
     if len(identifier) < 5 or identifier[0] != "storage":
-        raise Refused(f"a persistent id of another kind ({str(identifier[:1])[:40]})")
+        kind = shown(identifier[0]) if identifier else "empty"
+        raise Refused(f"a persistent id of another kind ({kind})")
     kind, key, numel = identifier[1], identifier[2], identifier[4]
     if not isinstance(kind, Known) or not isinstance(kind.value, torch.dtype):
         raise Refused("a storage of an unknown type")
@@ -125,7 +141,21 @@ def _storage_fields(identifier: tuple[Any, ...]) -> tuple[torch.dtype, str, int]
 # ---------------------------------------------------------------------------------------- zip
 
 
-def _read_zip(file: BinaryIO, size: int) -> Any:
+def _directory_size(data: mmap.mmap) -> int:
+    """Bytes of a zip archive's table of contents, as its end record states them."""
+    end = data.rfind(b"PK\x05\x06")
+    if end < 0 or end + 22 > len(data):
+        raise ValueError("a zip archive without its end")
+    (claimed,) = struct.unpack_from("<I", data, end + 12)
+    large = data.rfind(b"PK\x06\x06", 0, end)
+    if large >= 0 and large + 56 <= len(data):
+        claimed = max(claimed % 0xFFFFFFFF, struct.unpack_from("<Q", data, large + 40)[0])
+    return int(claimed)
+
+
+def _read_zip(file: BinaryIO, data: mmap.mmap, size: int) -> Any:
+    if _directory_size(data) > _MAX_DIRECTORY:
+        raise Refused("a table of contents longer than any checkpoint's")
     archive = zipfile.ZipFile(file)
     entries = {info.filename: info for info in archive.infolist()}
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):

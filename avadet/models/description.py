@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -62,6 +63,9 @@ class ModelDescription:
     source: str = "avadet"
 
     def __post_init__(self) -> None:
+        for key in ("name", "task", "backbone", "head", "activation", "source"):
+            if not isinstance(getattr(self, key), str):
+                raise UserError(f"{key}: must be text, not a {type(getattr(self, key)).__name__}")
         if self.task not in TASKS:
             raise UserError(f"task: '{self.task}' is not one of {', '.join(TASKS)}")
         if self.activation not in ACTIVATIONS:
@@ -206,7 +210,10 @@ def _open(path: str | os.PathLike[str]) -> tuple[ModelDescription, dict[str, Ten
                     f"{path}: not avadet's weights: it has no description (its first tensors: "
                     f"{', '.join(keys[:3])}); convert it with `avadet convert`"
                 )
-            description = ModelDescription.from_json(metadata[FORMAT])
+            try:
+                description = ModelDescription.from_json(metadata[FORMAT])
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
             BACKBONES.require_trusted(description.backbone, str(path))
             HEADS.require_trusted(description.head, str(path))
             return description, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -226,12 +233,29 @@ def read_description(path: str | os.PathLike[str]) -> ModelDescription:
     return _open(path)[0]
 
 
+def _outline(description: ModelDescription, path: str | os.PathLike[str]) -> nn.Module:
+    """The network of a file's description without memory for its tensors.
+
+    Raises:
+        UserError: the description makes none.
+    """
+    try:
+        with torch.device("meta"):
+            return create(description)
+    except UserError as error:
+        raise UserError(f"{path}: its description makes no network: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: its description makes no network ({type(error).__name__}: {str(error)[:120]})"
+        ) from error
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Loads ``state`` strictly.
+def check_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Whether ``state`` is just what ``module`` needs.
 
     Raises:
         UserError: names every tensor (the first six of each sort) that is missing, that nothing
@@ -256,6 +280,15 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             problems.append("the class counts differ: set num_classes, or load the backbone only")
     if problems:
         raise UserError(f"{source}: the weights do not fit the model; {'; '.join(problems)}")
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads ``state`` strictly.
+
+    Raises:
+        UserError: as ``check_state``.
+    """
+    check_state(module, state, source)
     module.load_state_dict(state, strict=True)
 
 
@@ -269,6 +302,9 @@ def load_weights(path: str | os.PathLike[str], model: nn.Module | None = None) -
     if model is not None:
         load_state(model, state, str(path))
         return model
+    if ":" not in description.backbone + description.head:
+        # Before any memory is taken, however large the network that the file describes.
+        check_state(_outline(description, path), state, str(path))
     model = create(description)
     load_state(model, state, str(path))
     return model.eval()

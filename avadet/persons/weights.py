@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -116,20 +117,37 @@ def _read_own(path: Path) -> FasterRCNN | None:
         raise UserError(f"{path}: damaged safetensors file ({error}); fetch it again") from error
     if text is None:
         raise UserError(f"{path}: a safetensors file without avadet's description")
-    fields = json.loads(text)
-    if fields.get("task") != "persons":
-        raise UserError(f"{path}: holds a {fields.get('task')} model, not a person detector")
-    description = DetectorDescription(
-        name=fields["name"],
-        args=fields["args"],
-        preprocessing=ImagePreprocessing.from_dict(fields["preprocessing"]),
-        person_class=fields["person_class"],
-        notes=fields["notes"],
-    )
+    description = _read_description(text, path)
     PERSON_MODELS.require_trusted(description.name, str(path))
+    try:
+        with torch.device("meta"):
+            outline = create(description)
+    except (LookupError, RuntimeError, TypeError, UserError, ValueError) as error:
+        raise UserError(
+            f"{path}: its description makes no detector ({str(error)[:160]})"
+        ) from error
+    _check(outline, state, path)
     model = create(description)
-    _fill(model, state, path)
+    model.load_state_dict(state)
     return model
+
+
+def _read_description(text: str, path: Path) -> DetectorDescription:
+    try:
+        fields = json.loads(text)
+        if fields.get("task") != "persons":
+            raise UserError(f"{path}: holds a {fields.get('task')} model, not a person detector")
+        return DetectorDescription(
+            name=str(fields["name"]),
+            args=fields["args"],
+            preprocessing=ImagePreprocessing.from_dict(fields["preprocessing"]),
+            person_class=int(fields["person_class"]),
+            notes=fields["notes"],
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: its description is damaged ({type(error).__name__}: {str(error)[:80]})"
+        ) from error
 
 
 def _load_detectron2(
@@ -177,6 +195,11 @@ def _load_detectron2(
 
 
 def _fill(model: FasterRCNN, state: dict, path: Path) -> None:
+    _check(model, state, path)
+    model.load_state_dict(state)
+
+
+def _check(model: FasterRCNN, state: dict, path: Path) -> None:
     own = model.state_dict()
     missing = sorted(set(own) - set(state))
     extra = sorted(set(state) - set(own))
@@ -188,7 +211,6 @@ def _fill(model: FasterRCNN, state: dict, path: Path) -> None:
             f" {len(missing)} tensors missing, {len(extra)} without a place, {len(wrong)} of "
             f"another shape; first: '{first}'"
         )
-    model.load_state_dict(state)
 
 
 def initialise(model: FasterRCNN, path: str | os.PathLike[str]) -> None:

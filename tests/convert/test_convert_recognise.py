@@ -320,3 +320,23 @@ def test_every_architecture_builds_and_is_recognised_as_itself(name: str) -> Non
         ):
             agreeing.append(structure)
     assert [structure.num_classes for structure in agreeing] == [description.num_classes]
+
+
+def test_values_that_are_not_finite_are_said(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["model_state"]["head.projection.bias"][0] = float("nan")
+
+    _rewrite(tiny, spoil)
+    load_model(tiny)
+    assert "NaN or infinite values in:\n  head.projection.bias" in caplog.text
+
+
+@pytest.mark.parametrize("number", ["7" * 5000, "99999"])
+def test_absurd_block_numbers_are_no_blocks(tiny: Path, number: str) -> None:
+    def add(content: dict[str, Any]) -> None:
+        state = content["model_state"]
+        state[f"s3.pathway0_res{number}.branch2.a.weight"] = torch.ones(8, 8, 1, 1, 1)
+
+    _rewrite(tiny, add)
+    with pytest.raises(UserError, match=r"block 4 of res3 is missing|have no place"):
+        load_model(tiny)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import struct
+import time
 import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -13,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from avadet.convert import unpickle
+from avadet.convert import stack_machine, unpickle
 from avadet.convert.pickled_values import Inert
+from avadet.convert.recognise import unwrap
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
 
@@ -153,7 +156,6 @@ class _Calls:
 def _hostile() -> dict[str, bytes]:
     import functools
     import importlib
-    import os
     import subprocess
 
     tensor_call = b"ctorch._utils\n_rebuild_tensor_v2\n"
@@ -199,11 +201,39 @@ def _hostile() -> dict[str, bytes]:
         b"U\x01b\x87R.",
         "memory map": b"\x80\x02cnumpy\nmemmap\nU\x01x\x85R.",
         "tensor without a storage": b"\x80\x02" + tensor_call + b"(K\x01K\x00K\x05\x85K\x01\x85tR.",
+        "dotted name in builtins": b"\x80\x04\x8c\x08builtins\x8c\x11__import__.system\x93.",
+        "set of state": b"\x80\x02cos\n_wrap_close\n)\x81}U\x0c__setstate__cos\nsystem\nsb.",
+        "partial through copyreg": b"\x80\x02ccopyreg\n__newobj__\ncfunctools\npartial\n"
+        b"cos\nsystem\n\x86R.",
+        "operator": b"\x80\x02coperator\nattrgetter\nU\x06system\x85Rcos\n__name__\n\x85R.",
+        "timeit": b"\x80\x02ctimeit\ntimeit\nU\x02()\x85R.",
+        "ctypes": b"\x80\x02cctypes\nCDLL\nU\x07libc.so\x85R.",
+        "codec by name": b"\x80\x02c_codecs\ndecode\nU\x02ab\x85R.",
         "persistent id": b"\x80\x02U\x04dataQ.",
         "persistent id as text": b"Pdata\n.",
         "codec": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aU\x05rot13\x86R.",
         "module": b"\x80\x02c__main__\nPayload\n)\x81.",
         "nesting": deep,
+        "nested tuple as a key": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
+        "nested tuple in a set": b"\x80\x02c__builtin__\nset\n])" + b"\x85" * 200_000
+        + b"a\x85R.",
+        "nested tuple in a frozen set": b"\x80\x04()" + b"\x85" * 200_000 + b"\x91.",
+        "keys of equal hash": b"\x80\x02}(" + b"".join(
+            b"\x8a\x09" + (i * (2**61 - 1)).to_bytes(9, "little") + b"N" for i in range(1, 200)
+        ) + b"u.",
+        "members of equal hash": b"\x80\x04\x8f(" + b"".join(
+            b"\x8a\x09" + (i * (2**61 - 1)).to_bytes(9, "little") for i in range(1, 200)
+        ) + b"\x90.",
+        "bomb as a device": bomb + b"ctorch\ndevice\nh\x0c\x85R.",
+        "bomb as a size": b"\x80\x02" + array_head + b"(K\x01" + bomb[2:]
+        + b"\x85cnumpy\ndtype\nU\x02f4\x85R\x89U\x04aaaatb.",
+        "bomb as a persistent id": bomb + b"h\x0c\x85Q.",
+        "axes without end": b"\x80\x02" + array_head + b"(K\x01(\x8a\x05\x00\x00\x00\x00\x40q\x01"
+        + b"h\x01" * 100_000 + b"tcnumpy\ndtype\nU\x02f4\x85R\x89U\x04aaaatb.",
+        "growing name": b"\x80\x02X\x00\x10\x00\x00" + b"a" * 4096 + b"q\x00"
+        + b"cbuiltins\ngetattr\nq\x01cmmengine.a\nb\nq\x02"
+        + b"h\x01h\x02h\x00\x86Rq\x02" * 500 + b".",
+        "numpy language": b"\x80\x02cnumpy\ndtype\nX\x20\x4e\x00\x00" + b"(" * 20_000 + b"\x85R.",
         "self reference": b"\x80\x02]q\x00h\x00a.",
         "memo bomb": bomb + b".",
         "integer bomb": b"\x80\x02\x8b\x00\x00\x10\x00" + b"\x7f" * (1 << 20) + b".",
@@ -219,8 +249,10 @@ def test_hostile_pickles_are_refused(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "weights.pkl"
     path.write_bytes(_hostile()[name])
+    start = time.process_time()
     with pytest.raises(UserError, match=r"weights\.pkl: refused") as caught:
         read_checkpoint(path)
+    assert time.process_time() - start < 20
     assert len(str(caught.value)) < 500
     assert not (tmp_path / "PWNED").exists()
 
@@ -327,6 +359,9 @@ def test_truncated_files(tmp_path: Path, zipped: bool, keep: float) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"\x1f\x8b\x08\x00 packed", "gunzip"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\xef\xbb\xbf\n  <html><body>Sign in</body></html>", "web page"),
+        (b'{"error": "not found"}', "JSON text"),
+        (b"/annex/objects/SHA256E-s10--ab.pth\n", "git annex get"),
         (b"PK\x03\x04 not really", "damaged"),
         (bytes(range(256)) * 8, "not a checkpoint"),
     ],
@@ -335,6 +370,79 @@ def test_other_files(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "x.pkl").write_bytes(content)
     with pytest.raises(UserError, match=words):
         read_checkpoint(tmp_path / "x.pkl")
+
+
+def test_one_array_under_many_names_takes_the_memory_of_one(tmp_path: Path) -> None:
+    big = np.zeros(1000, dtype=">f4")
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"blobs": {f"w{i}": big for i in range(50)}}, 2))
+    state, _ = unwrap(read_checkpoint(tmp_path / "x.pkl")[0], tmp_path)
+    assert len({tensor.data_ptr() for tensor in state.values()}) == 1
+
+
+def test_what_is_no_ordinary_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="this is a folder"):
+        read_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="no ordinary file"):
+        read_checkpoint(tmp_path / "pipe")
+    with pytest.raises(UserError, match="no ordinary file"):
+        read_checkpoint("/dev/zero")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read anything")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(b"abc")
+    (tmp_path / "x.pth").chmod(0)
+    with pytest.raises(UserError, match="Permission denied"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_empty_containers_count_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte of the file makes some hundred bytes of memory."""
+    monkeypatch.setattr(stack_machine, "MAX_CONTAINERS", 1 << 20)
+    for made in (b"\x8f", b"}", b"]", b")\x85", b"cmmengine.a\nb\n)\x81"):
+        (tmp_path / "x.pkl").write_bytes(b"\x80\x04](" + made * 20_000 + b"e.")
+        with pytest.raises(UserError, match="more containers than any checkpoint"):
+            read_checkpoint(tmp_path / "x.pkl")
+
+
+def test_zip_archives_that_lie(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", _tensor_stream(4, (4,), (1,)))
+        archive.writestr("archive/../../evil", b"\0" * 16)
+    with pytest.raises(UserError, match="which the archive does not hold"):
+        read_checkpoint(path)
+    assert not list(tmp_path.parent.glob("evil"))
+    raw = bytearray(path.read_bytes())
+    end = raw.rfind(b"PK\x05\x06")
+    raw[end + 12 : end + 16] = struct.pack("<I", 1 << 30)
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="table of contents longer"):
+        read_checkpoint(path)
+    raw[end + 12 : end + 16] = struct.pack("<I", 50)
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=r"damaged|refused"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,99999]}}',
+        b'{"w":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,16]}}',
+        b'{"w":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}',
+        b'{"w":{"dtype":"X9","shape":[4],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},'
+        b'"b":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+        b'{"w":' + b"[" * 5000,
+        b"{not json at all",
+    ],
+)
+def test_safetensors_that_lie(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 16)
+    with pytest.raises(UserError, match=r"x\.safetensors: damaged"):
+        read_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from avadet.models.layers import (
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 STAGES = ("res2", "res3", "res4", "res5")
 EXPANSION = 4
+_MOST_BLOCKS = 200
 
 # Temporal kernels of a stage's blocks, repeated over the blocks.
 C2D_KERNELS = ((1,), (1,), (1,), (1,))
@@ -58,8 +59,8 @@ def stage_depths(depth: int, depths: Sequence[int] | None) -> tuple[int, ...]:
         UserError: ``depth`` is not 50, 101 or 152, or ``depths`` are not four.
     """
     if depths is not None:
-        if len(depths) != 4 or min(depths) < 1:
-            raise UserError(f"depths: {list(depths)} must be four counts of at least 1")
+        if len(depths) != 4 or not all(1 <= count <= _MOST_BLOCKS for count in depths):
+            raise UserError(f"depths: {list(depths)} must be four counts from 1 to {_MOST_BLOCKS}")
         return tuple(depths)
     if depth not in DEPTHS:
         raise UserError(f"depth: {depth} is not one of {sorted(DEPTHS)}; or give depths")
