@@ -1,7 +1,4 @@
-"""Every golden of PySlowFast, PyTorchVideo, MMAction2 and VMZ, through ``load_model``.
-
-A golden whose family is not in the house yet is skipped by name; it joins when its table does.
-"""
+"""Every golden of PySlowFast, PyTorchVideo, MMAction2 and VMZ, through ``load_model``."""
 
 from __future__ import annotations
 
@@ -16,13 +13,9 @@ import torch.nn.functional as F
 from golden_recipe import make_input, make_mixed_input
 
 from avadet.convert import load_model
-from avadet.convert.recognise import LAYOUTS
 
-# Goldens without a table yet: family -> names. Remove a line when the family comes.
-WAITING = {
-    "long-term feature bank": ("fbo_non_local",),
-}
-_WAITS = {name: family for family, group in WAITING.items() for name in group}
+# An operator, not a network: see test_parity_feature_bank.
+ELSEWHERE = {"fbo_non_local"}
 # Cases above two seconds or so on one core.
 SLOW = {
     "SLOWFAST_32x2_R101_50_50", "SLOWFAST_64x2_R101_50_50", "SLOWFAST_16x8_R50",
@@ -40,12 +33,9 @@ SLOW = {
 def _goldens(source: str, slow: set[str] = SLOW) -> list:
     params = []
     for name in files.names(source):
-        marks = []
-        if name in _WAITS:
-            marks.append(pytest.mark.skip(reason=f"{_WAITS[name]} is not in the house yet"))
-        if name in slow:
-            marks.append(pytest.mark.slow)
-        params.append(pytest.param(name, marks=marks))
+        marks = [pytest.mark.slow] if name in slow else []
+        if name not in ELSEWHERE:
+            params.append(pytest.param(name, marks=marks))
     return params
 
 
@@ -53,11 +43,7 @@ def _pyslowfast_cases() -> list:
     params = []
     for name in files.names("pyslowfast"):
         for index, case in enumerate(files.manifest("pyslowfast", name)["cases"]):
-            marks = []
-            if name in _WAITS:
-                marks.append(pytest.mark.skip(reason=f"{_WAITS[name]} is not in the house yet"))
-            if index or name in SLOW:
-                marks.append(pytest.mark.slow)
+            marks = [pytest.mark.slow] if index or name in SLOW else []
             params.append(pytest.param(name, case, id=f"{name}-{case['name']}", marks=marks))
     return params
 
@@ -212,14 +198,3 @@ def test_torchvision_image_network(tmp_path: Path) -> None:
     image = torch.randn(2, 3, 64, 64)
     expected = theirs(image)
     _close(ours(image.unsqueeze(2)), expected.numpy())
-
-
-def test_the_goldens_that_wait_have_no_table_yet() -> None:
-    """When a family gets its layout, its line in WAITING must go."""
-    for source in ("pyslowfast", "pytorchvideo", "mmaction2", "vmz"):
-        for name in files.names(source):
-            if name not in _WAITS:
-                continue
-            keys = files.manifest(source, name)["keys"]
-            state = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
-            assert not any(layout.recognises(state) for layout in LAYOUTS), name
