@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--movies", type=int, help="training movies instead of the preset's")
     parser.add_argument("--val-movies", type=int, help="test movies instead of the preset's")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=float, default=6)
+    parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument(
         "--set",
         nargs="*",
@@ -69,12 +69,11 @@ def run(args: argparse.Namespace) -> int:
         ]
         bank = out / f"bank_{seed}"
         for number, (name, head) in enumerate(HEADS.items()):
-            folder = out / f"{number}_{seed}"
             words = [f"model.head={json.dumps({**head, 'resolution': 7, 'dropout': 0.2})}"]
             if name != NO_BANK:
                 _fill_bank(bank, out / f"0_{seed}", common)
                 words.append(f"data.feature_bank={bank}")
-            row = mini_ava_runs.train_and_score(CONFIG, [*common, *words], folder)
+            row = mini_ava_runs.train_and_score(CONFIG, [*common, *words], out / f"{number}_{seed}")
             rows.append({"head": name, "seed": seed, **row})
         write_json(out / "result.json", rows)
     table = make_table(rows, clip_ceiling(data))
@@ -96,9 +95,9 @@ def _fill_bank(bank: Path, base: Path, overrides: Sequence[str]) -> None:
 def clip_ceiling(data: Path) -> dict[str, float]:
     """Mean AP of the best that a clip alone can tell, by kind of class.
 
-    It knows for certain what is seen, and whether a cue is; of the classes that depend on what is
-    not seen it knows how frequent they are. Such scores are equal for all who wait, and the mean
-    is over random orders of equals.
+    It knows for certain what is seen; of the classes that depend on what is not seen it knows how
+    frequent they are in white light. Such scores are equal for all, and the mean is over random
+    orders of equals.
     """
     import numpy as np
 
@@ -106,11 +105,11 @@ def clip_ceiling(data: Path) -> dict[str, float]:
     from avadet.data.label_map import read_label_map
     from avadet.engine.scoring import score_detections
     from avadet.structures import Detections
-    from avadet.synthetic.context import CONTEXT_NAMES
+    from avadet.synthetic.context import HIDDEN_NAMES
 
     annotations = data / "annotations"
     classes = read_label_map(annotations / "ava_action_list.pbtxt")
-    hidden = np.isin(classes.ids, list(CONTEXT_NAMES))
+    hidden = np.isin(classes.ids, list(HIDDEN_NAMES))
     excluded = annotations / "ava_val_excluded_timestamps.csv"
     left_out = read_excluded(str(excluded))
     truth, train = (
@@ -118,8 +117,7 @@ def clip_ceiling(data: Path) -> dict[str, float]:
         for split in ("val", "train")
     )
     shown = train.multi_hot(slice(0, len(train)), len(classes))
-    waiting = shown[:, hidden].any(1)
-    prior = shown[waiting].mean(0)
+    prior = shown[shown[:, hidden].any(1)].mean(0)
     rng = np.random.default_rng(0)
     results = []
     for _ in range(_DRAWS):
@@ -129,8 +127,8 @@ def clip_ceiling(data: Path) -> dict[str, float]:
                 continue
             rows = truth.rows(place)
             scores = truth.multi_hot(rows, len(classes))
-            waits = scores[:, hidden].any(1, keepdims=True)
-            guess = waits * prior[hidden] + rng.uniform(0, 1e-3, (len(scores), hidden.sum()))
+            white = scores[:, hidden].any(1, keepdims=True)
+            guess = white * prior[hidden] + rng.uniform(0, 1e-3, (len(scores), hidden.sum()))
             scores[:, hidden] = guess
             persons = np.ones(len(scores), np.float32)
             found.append(Detections(keyframe, truth.boxes_norm[rows], persons, scores))
@@ -148,9 +146,9 @@ def clip_ceiling(data: Path) -> dict[str, float]:
 
 def _means(average_precisions: Mapping[str, float | None]) -> dict[str, float]:
     """Mean AP of all classes, of those that a clip shows, and of those that it does not."""
-    from avadet.synthetic.context import CONTEXT_NAMES
+    from avadet.synthetic.context import HIDDEN_NAMES
 
-    hidden = set(CONTEXT_NAMES.values())
+    hidden = set(HIDDEN_NAMES.values())
     by_kind: dict[str, list[float]] = {"all": [], "shown": [], "hidden": []}
     for name, value in average_precisions.items():
         by_kind["all"].append(value or 0.0)

@@ -1,10 +1,9 @@
-"""Classes that no clip shows: who stands and waits is labelled by what lies many seconds away.
+"""Classes that no clip shows: people are labelled by the light of many seconds before and after.
 
-A movie is one shot in four acts. In the first, one of its people sits, lies or crouches; in the
-last, one of them bends, jumps or telephones; in between, and for whoever has no part in it, there
-is standing. Everybody who stands in the two acts between has two more labels: after what, and
-before what. Which of the people it was does not matter, so a clip around a standing person tells
-nothing: the chances are one in three. The names are this data set's own, with ids above AVA's 80.
+A movie is one shot in four acts. In the first, a red, green or blue light is on, in the last a
+yellow, purple or turquoise one; in the two acts between, the light is white, and everybody in it
+has two labels more: after which light, and before which. A clip of white light tells nothing of
+either: the chances are one in three. The names are this data set's own, with ids above AVA's 80.
 """
 
 from __future__ import annotations
@@ -14,75 +13,70 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avadet.synthetic.actions import BY_KEY, Action
 from avadet.synthetic.deck import Deck
+
+WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class ContextClass:
-    """A label of those who wait.
+class Light:
+    """A coloured light, and the classes that tell of it.
 
     Attributes:
-        class_id: in the files.
-        name: in the label map.
-        cue: key of the action that it depends on.
+        name: of the colour.
+        tint: factors on red, green and blue.
+        shown_id: class of those whom it shines on.
+        hidden_id: class of those whom it shone on, or will, many seconds away.
     """
 
-    class_id: int
     name: str
-    cue: str
+    tint: tuple[float, float, float]
+    shown_id: int
+    hidden_id: int
 
 
-AFTER = (
-    ContextClass(81, "stand (after someone sat)", "sit"),
-    ContextClass(82, "stand (after someone lay)", "lie"),
-    ContextClass(83, "stand (after someone crouched)", "crouch"),
+FIRST = (
+    Light("red", (1.1, 0.55, 0.55), 81, 87),
+    Light("green", (0.55, 1.1, 0.55), 82, 88),
+    Light("blue", (0.55, 0.55, 1.1), 83, 89),
 )
-BEFORE = (
-    ContextClass(84, "stand (before someone bends)", "bend"),
-    ContextClass(85, "stand (before someone jumps)", "jump"),
-    ContextClass(86, "stand (before someone telephones)", "phone"),
+LAST = (
+    Light("yellow", (1.0, 1.0, 0.5), 84, 90),
+    Light("purple", (1.0, 0.5, 1.0), 85, 91),
+    Light("turquoise", (0.5, 1.0, 1.0), 86, 92),
 )
-CONTEXT_NAMES = {each.class_id: each.name for each in AFTER + BEFORE}
-# The visible actions that a movie is made of.
-CUE_IDS = tuple(
-    sorted(BY_KEY[key].ava_id or 0 for key in {"stand", *(each.cue for each in AFTER + BEFORE)})
-)
+SHOWN_NAMES = {each.shown_id: f"stand in {each.name} light" for each in FIRST + LAST}
+HIDDEN_NAMES = {each.hidden_id: f"stand after {each.name} light" for each in FIRST} | {
+    each.hidden_id: f"stand before {each.name} light" for each in LAST
+}
+CONTEXT_NAMES = SHOWN_NAMES | HIDDEN_NAMES
 # Seconds of the first and of the last act, shortest and longest.
-_CUE_SECONDS = (5, 6)
+_LIGHT_SECONDS = (5, 6)
 
 
 def change_seconds(rng: np.random.Generator, seconds: int) -> list[float]:
     """When the acts end but for the last: moments k + 0.5, ascending."""
-    low, high = _CUE_SECONDS
+    low, high = _LIGHT_SECONDS
     first = int(rng.integers(low, high + 1)) - 0.5
     last = seconds - int(rng.integers(low, high + 1)) + 0.5
     return [first, round((first + last) / 2) - 0.5, last]
 
 
 class Story:
-    """What the people of one movie do, and what those who wait are labelled with.
+    """The lights of one movie.
 
     Args:
-        rng: source of the draws.
-        deck: deals the two classes of the movie, evenly over the movies of a split.
+        deck: deals the two lights, evenly over the movies of a split.
     """
 
-    def __init__(self, rng: np.random.Generator, deck: Deck) -> None:
-        self._classes = deck.deal(0, AFTER), deck.deal(1, BEFORE)
-        self._actors = rng.uniform(size=2)
+    def __init__(self, deck: Deck) -> None:
+        self.first, self.last = deck.deal(0, FIRST), deck.deal(1, LAST)
 
-    def doings(self, act: int, people: int) -> list[tuple[Action, Action]]:
-        """(body, arms) of each of the people in one of the four acts."""
-        found = [(BY_KEY["stand"], BY_KEY["free"])] * people
-        part = {0: 0, 3: 1}.get(act)
-        if part is not None:
-            cue = BY_KEY[self._classes[part].cue]
-            actor = int(self._actors[part] * people)
-            body, arms = found[actor]
-            found[actor] = (cue, arms) if cue.part == "body" else (body, cue)
-        return found
+    def tint(self, act: int) -> tuple[float, float, float]:
+        """Factors on red, green and blue in one of the four acts."""
+        return {0: self.first.tint, 3: self.last.tint}.get(act, WHITE)
 
     def labels(self, act: int) -> Sequence[int]:
         """Ids of the classes that everybody has in one of the four acts beside what they do."""
-        return [each.class_id for each in self._classes] if act in (1, 2) else []
+        shown = {0: self.first.shown_id, 3: self.last.shown_id}
+        return [shown[act]] if act in shown else [self.first.hidden_id, self.last.hidden_id]

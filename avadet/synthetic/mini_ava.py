@@ -30,7 +30,7 @@ import numpy as np
 from avadet.files import write_json, write_text
 from avadet.synthetic import context
 from avadet.synthetic.actions import NAMES
-from avadet.synthetic.context import CONTEXT_NAMES, Story
+from avadet.synthetic.context import CONTEXT_NAMES, HIDDEN_NAMES, Story
 from avadet.synthetic.deck import Deck
 from avadet.synthetic.files import make_all, read_note, write_note
 from avadet.synthetic.scenes import Shot
@@ -89,7 +89,7 @@ def render_movie(
     story: Story | None = None
     if settings.context:
         changes = context.change_seconds(rng, seconds)
-        story = Story(rng, Deck(key[:-1], key[-1]))
+        story = Story(Deck(key[:-1], key[-1]))
     else:
         changes = change_seconds(rng, settings, seconds)
     excluded = sorted({int(c - 0.5) for c in changes} | {int(c + 0.5) for c in changes})
@@ -201,7 +201,7 @@ def generate(
     write_text(annotations / "ava_action_list.pbtxt", label_map_text(ids))
     if settings.context:
         path = annotations / "ava_action_list_context.pbtxt"
-        write_text(path, label_map_text(sorted(CONTEXT_NAMES)))
+        write_text(path, label_map_text(sorted(HIDDEN_NAMES)))
     write_json(
         folder / "mini_ava.json",
         {

@@ -88,7 +88,7 @@ class Shot:
         only: (body, arms) for a shot of one person who does just this, or of two where the
             second is a "pair" action; free choice when None.
         deck: deals the actions of free choice; they are drawn from ``rng`` when None.
-        story: decides instead what everybody does.
+        story: decides on the light, and labels everybody by it.
     """
 
     def __init__(
@@ -117,7 +117,8 @@ class Shot:
         self._camera = self._wander(rng, np.array([0.05, 0.02]) * (0.3 + 1.2 * clutter))
         flicker = 0.06 + 0.1 * clutter
         turn = rng.uniform(0.05, 0.4) * self._seconds + rng.uniform()
-        self._light = rng.uniform(0.85, 1.1) * (1 + flicker * np.sin(2 * np.pi * turn))
+        light = rng.uniform(0.85, 1.1) * (1 + flicker * np.sin(2 * np.pi * turn))
+        self._light = light[:, None] * self._tints()  # (T,3)
         self._passers = [
             Passer(rng, self._width, self._height) for _ in range(rng.binomial(4, 0.6 * clutter))
         ]
@@ -129,6 +130,22 @@ class Shot:
             x = rng.uniform(0, self._width)
             shapes = furniture(rng, x, ground, unit, rng.uniform(0.2, 0.5))
             self._occluders.append((ground, shapes))
+
+    def _tints(self) -> np.ndarray:
+        """(T,3) factors on red, green and blue; a light goes over into the next as people do."""
+        if self._story is None:
+            return np.ones((self.length, 3))
+        tints = np.tile(self._story.tint(0), (self.length, 1))
+        for act, change in enumerate(self._changes, 1):
+            share = self._share(change)
+            tints = (1 - share) * tints + share * np.asarray(self._story.tint(act))
+        return tints
+
+    def _share(self, change: int) -> np.ndarray:
+        """(T,1) how far what begins at a change has taken over, 0..1."""
+        begin = change / self.settings.fps - BLEND_SECONDS / 2
+        share = np.clip((self._seconds - begin) / BLEND_SECONDS, 0, 1)[:, None]
+        return share * share * (3 - 2 * share)
 
     def _wander(self, rng: np.random.Generator, reach: np.ndarray) -> np.ndarray:
         """(T, 2) slow smooth movement of at most ``reach`` of the canvas."""
@@ -196,12 +213,8 @@ class Shot:
         arms = repertoire("arms", settings.classes, settings.decoys)
         lead = self._deck.deal(2, pairs) if pairs else None
         shared: motions.Rhythm | None = None
-        told = self._story and self._story.doings(len(people[0].doings), len(people))
         for index, person in enumerate(people):
-            if told:
-                body, hands = told[index]
-            else:
-                body, hands = only or (self._deck.deal(0, bodies), self._deck.deal(1, arms))
+            body, hands = only or (self._deck.deal(0, bodies), self._deck.deal(1, arms))
             if body.figure in ("lie", "jump", "rise"):
                 hands = BY_KEY["free"]
             if lead is not None and index < 2:
@@ -222,9 +235,7 @@ class Shot:
         """Works out the joints of all frames; ``ground`` (T,2) is where the person stands."""
         poses = person.doings[0].pose(self._seconds)
         for change, doing in zip(self._changes, person.doings[1:], strict=True):
-            begin = change / self.settings.fps - BLEND_SECONDS / 2
-            share = np.clip((self._seconds - begin) / BLEND_SECONDS, 0, 1)[:, None]
-            share = share * share * (3 - 2 * share)
+            share = self._share(change)
             poses = (1 - share) * poses + share * doing.pose(self._seconds)
         direction = np.array([person.facing, -1.0]) * person.scale
         person.at = {
@@ -274,8 +285,8 @@ class Shot:
         for passer in self._passers[1::2]:
             paint(draw, passer.shapes(second, (dx, dy)))
         small = canvas.reduce(SUPERSAMPLING)
-        table = np.clip(np.arange(256) * self._light[index], 0, 255).astype(np.uint8)
-        return table[np.asarray(small)]
+        table = np.clip(np.arange(256)[:, None] * self._light[index], 0, 255).astype(np.uint8)
+        return table[np.asarray(small), np.arange(3)]
 
     def owners(self, frame: int) -> np.ndarray:
         """(2H, 2W) uint8: on the enlarged canvas, 1 + number of the person seen there, else 0.

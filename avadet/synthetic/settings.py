@@ -10,7 +10,6 @@ from typing import Any
 
 from avadet.errors import UserError
 from avadet.synthetic.actions import NAMES, check_classes
-from avadet.synthetic.context import CUE_IDS
 
 # Part of every recipe: raise it when the same settings draw something else.
 GENERATOR_VERSION = 3
@@ -38,8 +37,8 @@ class Settings:
         act_seconds: shortest and longest time that people keep to one action.
         shot_acts: most acts in one shot, between two cuts.
         crf: x264 quality.
-        context: people follow a ``context.Story``, whose classes need many seconds of context, and
-            ``act_seconds``, ``shot_acts``, ``decoys`` and ``pairs`` play no part.
+        context: the light follows a ``context.Story``, whose classes need many seconds of context;
+            ``act_seconds`` and ``shot_acts`` play no part.
     """
 
     movies: int
@@ -80,7 +79,7 @@ class Settings:
             "shot_acts": self.shot_acts >= 1,
             "crf": 0 <= self.crf <= 51,
             "decoys": self.decoys in ("still", "slow", "both"),
-            # Two acts of waiting between two cues, each of four seconds at least.
+            # Two acts of white light between two coloured ones, four seconds each at least.
             "seconds": self.seconds >= (20 if self.context else 2),
         }
         for name, good in rules.items():
@@ -125,13 +124,13 @@ MINI_AVA_PRESETS = {
     ),
     "long_context": replace(
         _SMALL,
-        movies=120,
-        val_movies=40,
+        movies=48,
+        val_movies=24,
         seconds=24,
-        fps=10,
+        fps=6,
         width=112,
         height=80,
-        classes=CUE_IDS,
+        classes=(12,),
         context=True,
     ),
     "large": Settings(

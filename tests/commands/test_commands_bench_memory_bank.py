@@ -12,11 +12,11 @@ from avadet.commands import bench_memory_bank
 from avadet.commands.bench_memory_bank import HEADS, clip_ceiling, make_table
 from avadet.data.feature_bank import FeatureBank
 from avadet.synthetic import mini_ava
-from avadet.synthetic.context import CONTEXT_NAMES
+from avadet.synthetic.context import HIDDEN_NAMES
 
 
 def row(head: str, seed: int, shown: float, hidden: float) -> dict:
-    names = dict.fromkeys(CONTEXT_NAMES.values(), hidden)
+    names = dict.fromkeys(HIDDEN_NAMES.values(), hidden)
     return {
         "head": head,
         "seed": seed,
@@ -56,7 +56,7 @@ def test_a_small_run_and_its_continuation(
     some = {name: HEADS[name] for name in ("no bank", "non-local, 2 layers")}
     monkeypatch.setattr(bench_memory_bank, "HEADS", some)
     words = ["bench", "memory-bank", "--out", str(tmp_path), "--movies", "2", "--val-movies", "1"]
-    words += ["--seeds", "0", "--epochs", "1"]
+    words += ["--seeds", "0", "--epochs", "1", "--set", "train.batch_size=4"]
     assert main(words) == 0
     table = capsys.readouterr().out
     assert all(f"| {name} | " in table for name in some)
