@@ -7,6 +7,7 @@ from avadet.build.data import (
     build_clips,
     build_media,
     build_multigrid,
+    check_multigrid,
     list_clips,
 )
 from avadet.build.feature_bank import bank_boxes, note_bank, open_bank
@@ -34,6 +35,7 @@ __all__ = [
     "build_person_pictures",
     "build_person_task",
     "check_component",
+    "check_multigrid",
     "create_model",
     "describe",
     "initialise",

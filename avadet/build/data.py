@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
+
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
 from avadet.data.ava import AvaDataset
@@ -17,6 +19,7 @@ from avadet.data.media import Media, find_media
 from avadet.data.multigrid import MultigridPlan, plan
 from avadet.data.transforms import TestPolicy, TrainPolicy
 from avadet.errors import UserError
+from avadet.models.description import ModelDescription, create
 
 
 def _train_policy(data: DataConfig) -> TrainPolicy:
@@ -167,3 +170,24 @@ def build_multigrid(config: RunConfig) -> MultigridPlan | None:
         factors=train.factors if stepwise else [1],
         **train.multigrid.model_dump(),
     )
+
+
+def check_multigrid(description: ModelDescription, cycles: MultigridPlan) -> None:
+    """Shows the network every size of clip before hours are spent on the first ones.
+
+    Raises:
+        UserError: it cannot take one of them.
+    """
+    channels = description.preprocessing.channels
+    with torch.device("meta"), torch.no_grad():
+        model = create(description).eval()
+        for grid in {grid for phase in cycles.phases for grid in phase.grids}:
+            shape = (1, channels, grid.num_frames, grid.side, grid.side)
+            try:
+                model(torch.zeros(shape))
+            except (RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"train.multigrid: {description.backbone} cannot take clips of "
+                    f"{grid.num_frames} frames of {grid.side} pixels ({error}); use longer or "
+                    "larger clips, or one of the cycles alone"
+                ) from error

@@ -12,6 +12,7 @@ BENCHES = {
     "evaluation": "AVA frame-mAP at full scale: parse, match and AP times, peak memory",
     "mini-ava": "Slow-only, Fast-only, SlowFast and CSN on one Mini-AVA, several seeds",
     "family": "every tiny network on one Mini-AVA with one budget: accuracy against cost",
+    "multigrid": "multigrid training against the plain schedule: time and accuracy",
     "persons": "the native person detector beside the detectron2 library",
     "boxes": "action frame-mAP with true boxes and detected ones at several score cuts",
     "person-views": "person AP of mirror images, sizes and smoothing on crowded movies",

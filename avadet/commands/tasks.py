@@ -255,6 +255,7 @@ def train(config: RunConfig, *, resume: bool) -> Any:
         settings = config.train
         cycles = build.build_multigrid(config)
         if cycles is not None:
+            build.check_multigrid(parts.task.model.description, cycles)
             log.info("multigrid: %d epochs in place of %g", cycles.epochs, settings.epochs)
         return fit(
             parts.task,
