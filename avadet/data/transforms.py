@@ -37,18 +37,28 @@ class ColorTransform:
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Shape: (T,H,W,3) uint8 -> the same."""
-        values = frames.astype(np.float32)
+        """Shape: (T,H,W,3) uint8 -> the same.
+
+        Every step is linear in red, green, blue and the mean of the frame, so all of them are
+        one matrix and one shift per frame, applied and rounded once.
+        """
+        count, height, width, _ = frames.shape
+        pixels = frames.reshape(count, height * width, 3).astype(np.float32)
+        mean = (np.full((1, height * width), 1 / (height * width), np.float32) @ pixels)[:, 0]
+        matrix, shift = np.eye(3), np.zeros((count, 3))
         for kind, factor in self.steps:
-            if kind == "brightness":
-                base = np.zeros(1, dtype=np.float32)
-            elif kind == "contrast":
-                base = (values @ _LUMA).mean(axis=(1, 2))[:, None, None, None]
-            else:
-                base = (values @ _LUMA)[..., None]
-            values = base + factor * (values - base)
-        values += np.asarray(self.shift, dtype=np.float32) * 255
-        return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+            grey = np.zeros((count, 1))
+            if kind == "contrast":
+                grey = (mean @ matrix.T + shift) @ _LUMA[:, None]
+            mixing = factor * np.eye(3)
+            if kind == "saturation":
+                mixing += (1 - factor) * _LUMA
+            matrix, shift = mixing @ matrix, shift @ mixing.T + (1 - factor) * grey
+        shift += np.asarray(self.shift) * 255
+        values = pixels @ matrix.T.astype(np.float32)
+        values += (shift + 0.5).astype(np.float32)[:, None]
+        np.clip(values, 0, 255.5, out=values)
+        return values.astype(np.uint8).reshape(frames.shape)
 
 
 @dataclass(frozen=True)
