@@ -9,6 +9,8 @@ HELP = "measure speed and accuracy; what is worth keeping goes into docs/benchma
 
 BENCHES = {
     "infer": "scoring a clip: as trained, prepared, and PyTorchVideo's network",
+    "data": "clips per CPU core from movies, proxies and frames; the steps of the loader",
+    "startup": "from `avadet train` to its first batch, on lists of AVA's full size",
     "evaluation": "AVA frame-mAP at full scale: parse, match and AP times, peak memory",
     "mini-ava": "Slow-only, Fast-only, SlowFast and CSN on one Mini-AVA, several seeds",
     "family": "every tiny network on one Mini-AVA with one budget: accuracy against cost",

@@ -139,8 +139,7 @@ class AvaDataset(Dataset[Sample]):
         if videos is not None:
             table = table.in_videos(videos)
         self.table = self._present(table, missing)
-        self._keyframes = list(self.table.keyframes())
-        if not self._keyframes:
+        if not len(self):
             raise UserError(
                 "no keyframe is left: check first_second, last_second and keyframe_rate "
                 f"({first_second}, {last_second}, {keyframe_rate}), the score threshold "
@@ -153,7 +152,7 @@ class AvaDataset(Dataset[Sample]):
             self.media = CachedMedia(self.media, self.videos, cache_short_side, fps)
 
     def __len__(self) -> int:
-        return len(self._keyframes)
+        return self.table.num_keyframes
 
     @property
     def num_classes(self) -> int:
@@ -163,17 +162,17 @@ class AvaDataset(Dataset[Sample]):
     @property
     def keyframes(self) -> list[Keyframe]:
         """The keyframe of every sample."""
-        return self._keyframes
+        return list(self.table.keyframes())
 
     @property
     def videos(self) -> list[str]:
         """Names of the movies in use."""
-        return sorted({keyframe.video for keyframe in self._keyframes})
+        return sorted(set(self.groups))
 
     @property
     def groups(self) -> list[str]:
         """The movie of every sample: samples of one movie have one frame size."""
-        return [keyframe.video for keyframe in self._keyframes]
+        return self.table.keyframe_videos()
 
     def label_pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(sample, class), each (M,), of every class that a sample shows; each pair once."""
@@ -190,7 +189,7 @@ class AvaDataset(Dataset[Sample]):
 
     def seconds(self) -> list[float]:
         """The second of every sample."""
-        return [keyframe.second for keyframe in self._keyframes]
+        return self.table.keyframe_seconds()
 
     def stream(self, samples: Sequence[int]) -> Iterator[Sample]:
         """``self[n]`` for increasing samples of one movie; each frame is decoded once.
@@ -204,7 +203,7 @@ class AvaDataset(Dataset[Sample]):
             return
         draws = [draw_generator(self.seed, Draw(n)) for n in samples]
         transforms = [self.policy.draw(rng) for rng in draws]
-        keyframes = [self._keyframes[n] for n in samples]
+        keyframes = [self.table.keyframe(n) for n in samples]
         videos, sides = {each.video for each in keyframes}, {t.short_side for t in transforms}
         if len(videos) != 1 or len(sides) != 1:
             raise ValueError(f"one pass over the movies {videos} at the short sides {sides}")
@@ -219,7 +218,7 @@ class AvaDataset(Dataset[Sample]):
             )
             ring = FrameRing((grid_index(second, self.fps), frame) for second, frame in passing)
             for sample, transform, points, rng in zip(samples, transforms, clips, draws):
-                self._check_inside(self._keyframes[sample], reader.duration)
+                self._check_inside(self.table.keyframe(sample), reader.duration)
                 yield self._sample(sample, transform, ring.clip(points), rng)
 
     def summary(self) -> str:
@@ -230,7 +229,7 @@ class AvaDataset(Dataset[Sample]):
         )
 
     def _load(self, index: int, transform: ClipTransform, rng: np.random.Generator) -> Sample:
-        keyframe = self._keyframes[index]
+        keyframe = self.table.keyframe(index)
         with self.media.open(keyframe.video) as reader:
             clip = reader.read(
                 self._times(keyframe),
@@ -271,9 +270,9 @@ class AvaDataset(Dataset[Sample]):
                 labels = None if labels is None else labels[visible]
         bank = mask = None
         if self.bank is not None:
-            bank, mask = self.bank.at(self._keyframes[index], rng if self.train else None)
+            bank, mask = self.bank.at(self.table.keyframe(index), rng if self.train else None)
         return Sample(
-            keyframe=self._keyframes[index],
+            keyframe=self.table.keyframe(index),
             video=transform.frames(frames, corner),
             boxes_px=torch.from_numpy(boxes_px.astype(np.float32)),
             boxes_norm=torch.from_numpy(boxes_norm.copy()),

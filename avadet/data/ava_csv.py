@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ _COLUMNS = ["video", "second", *_CORNERS, "label", "extra"]
 _NUMBERS = ["second", *_CORNERS, "label"]
 # Detectors overshoot the frame a little; anything beyond this is not a share of the frame.
 _FAR_OUTSIDE = 1.0
+_ROWS_AT_ONCE = 100_000
 
 
 def read_groundtruth(paths: Paths, label_map: LabelMap | None = None) -> BoxTable:
@@ -88,11 +89,11 @@ def read_excluded(paths: Paths) -> frozenset[Keyframe]:
     """
     found: set[Keyframe] = set()
     for path in _as_paths(paths):
-        frame = _read_csv(Path(path), ["video", "second"], ["second"])
-        bad = frame["second"].isna() | (frame["video"] == "")
-        if bad.any():
-            raise UserError(f"{path}:{_line(bad)}: expected 'video,second'")
-        found.update(map(Keyframe, frame["video"], frame["second"].astype(float)))
+        for frame in _read_csv(Path(path), ["video", "second"], ["second"]):
+            bad = frame["second"].isna() | (frame["video"] == "")
+            if bad.any():
+                raise UserError(f"{path}:{_line(bad)}: expected 'video,second'")
+            found.update(map(Keyframe, frame["video"], frame["second"].astype(float)))
     return frozenset(found)
 
 
@@ -181,8 +182,11 @@ def _line(bad: pd.Series) -> int:
     return int(bad[bad].index[0]) + 1
 
 
-def _read_csv(path: Path, columns: list[str], numbers: list[str]) -> pd.DataFrame:
-    """All rows that are not blank, indexed by line number - 1; numbers as float64."""
+def _read_csv(path: Path, columns: list[str], numbers: list[str]) -> Iterator[pd.DataFrame]:
+    """All rows that are not blank, indexed by line number - 1; numbers as float64.
+
+    They come in parts, so that the text of millions of rows is never in memory at once.
+    """
     common: dict[str, Any] = {
         "header": None,
         "names": columns,
@@ -193,25 +197,29 @@ def _read_csv(path: Path, columns: list[str], numbers: list[str]) -> pd.DataFram
         "encoding": "utf-8",
     }
     texts = {column: str for column in columns if column not in numbers}
+    # A movie has thousands of rows: its name is kept once.
+    texts[columns[0]] = "category"
     empty = {column: [""] for column in numbers}
     try:
-        frame = pd.read_csv(
+        parts = pd.read_csv(
             path,
             dtype={**texts, **dict.fromkeys(numbers, np.float64)},
             na_values=empty,
+            chunksize=_ROWS_AT_ONCE,
             **common,
         )
+        for frame in parts:
+            blank = frame[columns[0]].isin([""]) | frame[columns[0]].isna()
+            blank &= frame[numbers].isna().all(axis=1)
+            yield frame[~blank]
     except pd.errors.EmptyDataError:
-        return pd.DataFrame({column: [] for column in columns})
+        return
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     except pd.errors.ParserError as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     except ValueError as error:
         raise _first_bad_number(path, common, columns, numbers) from error
-    blank = frame[columns[0]].isin([""]) | frame[columns[0]].isna()
-    blank &= frame[numbers].isna().all(axis=1)
-    return frame[~blank]
 
 
 def _first_bad_number(
@@ -233,38 +241,59 @@ def _first_bad_number(
 
 def _read_boxes(path: str | os.PathLike[str], label_map: LabelMap | None, scored: bool) -> BoxTable:
     path = Path(path)
-    # The person's number of the ground truth is not needed, and in one public copy not a number.
-    frame = _read_csv(path, _COLUMNS, [*_NUMBERS, "extra"] if scored else _NUMBERS)
-    frame = frame[~frame[_CORNERS].isna().all(axis=1)]
-    _check_rows(path, frame)
-    boxes = frame[_CORNERS].to_numpy(np.float64)
-
-    video, videos = pd.factorize(frame["video"], sort=True)
+    videos, video, numbers = _read_rows(path, scored)
+    second, boxes, label = numbers[:, 0], numbers[:, 1:5], numbers[:, 5]
     # One box is one set of coordinates in one keyframe, wherever in the file its rows are.
     key = video.astype(np.int64)
-    for column in [np.round(frame["second"].to_numpy() * 1e6), *boxes.T]:
+    for column in [np.round(second * 1e6), *boxes.T]:
         codes, values = pd.factorize(column)
         key = pd.factorize(key * np.int64(len(values)) + codes)[0].astype(np.int64)
     _, first_row, box = np.unique(key, return_index=True, return_inverse=True)
-    second = frame["second"].to_numpy(np.float64)
+    del key
     # Keyframes sorted; inside one the file's order.
     order = np.lexsort((first_row, second[first_row], video[first_row]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     rows = first_row[order]
 
-    box_of_label, labels = _labels(path, frame["label"].to_numpy(), rank[box], label_map)
-    scores = frame["extra"].fillna(1.0).to_numpy(np.float32)[rows] if scored else None
+    box_of_label, labels = _labels(path, label, rank[box], label_map)
+    scores = np.ones(len(rows), np.float32)
+    if scored:
+        given = numbers[rows, 6]
+        scores = np.where(np.isnan(given), 1.0, given).astype(np.float32)
     return BoxTable(
-        videos=tuple(str(name) for name in videos),
-        video=video[rows].astype(np.int32),
+        videos=videos,
+        video=video[rows],
         second=second[rows],
         boxes_norm=np.clip(boxes[rows], 0, 1).astype(np.float32),
-        scores=np.ones(len(rows), np.float32) if scores is None else scores,
+        scores=scores,
         first_label=np.searchsorted(box_of_label, np.arange(len(rows) + 1)).astype(np.int64),
         labels=labels,
-        labelled=not scored or bool((frame["label"] > 0).any()),
+        labelled=not scored or bool((label > 0).any()),
     )
+
+
+def _read_rows(path: Path, scored: bool) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """(names of the movies, sorted; (N,) int32 places in them; (N,6 or 7) float64 columns
+    second, corners, label and, where ``scored``, score)."""
+    # The person's number of the ground truth is not needed, and in one public copy not a number.
+    columns = [*_NUMBERS, "extra"] if scored else _NUMBERS
+    place: dict[str, int] = {}
+    video, numbers = [np.zeros(0, np.int32)], [np.zeros((0, len(columns)))]
+    for frame in _read_csv(path, _COLUMNS, columns):
+        frame = frame[~frame[_CORNERS].isna().all(axis=1)]
+        _check_rows(path, frame)
+        names = frame["video"].cat
+        known = [place.setdefault(str(name), len(place)) for name in names.categories]
+        video.append(np.asarray(known, dtype=np.int32)[names.codes])
+        numbers.append(frame[columns].to_numpy(np.float64))
+    number = np.concatenate(video)
+    used = np.unique(number).tolist()
+    given = list(place)
+    videos = tuple(sorted(given[n] for n in used))
+    sorted_place = {name: n for n, name in enumerate(videos)}
+    renumbered = np.asarray([sorted_place.get(name, 0) for name in given], dtype=np.int32)
+    return videos, renumbered[number] if len(number) else number, np.concatenate(numbers)
 
 
 def _labels(

@@ -61,10 +61,22 @@ class BoxTable:
         """Keyframes that have a box."""
         return len(self._first_box) - 1
 
+    def keyframe(self, place: int) -> Keyframe:
+        """The keyframe at ``place`` in the order of ``keyframes``."""
+        start = self._first_box[:-1][place]
+        return Keyframe(self.videos[self.video[start]], float(self.second[start]))
+
     def keyframes(self) -> Iterator[Keyframe]:
         """Keyframes in order."""
-        for start in self._first_box[:-1].tolist():
-            yield Keyframe(self.videos[self.video[start]], float(self.second[start]))
+        return map(self.keyframe, range(self.num_keyframes))
+
+    def keyframe_videos(self) -> list[str]:
+        """The movie of every keyframe."""
+        return [self.videos[n] for n in self.video[self._first_box[:-1]].tolist()]
+
+    def keyframe_seconds(self) -> list[float]:
+        """The second of every keyframe."""
+        return self.second[self._first_box[:-1]].tolist()
 
     def rows(self, place: int) -> slice:
         """Rows of the boxes of the keyframe at ``place`` in the order of ``keyframes``."""
@@ -85,6 +97,30 @@ class BoxTable:
         """Rows of the boxes of ``keyframe``; an empty slice where it has none."""
         place = self._places.get((keyframe.video, second_key(keyframe.second)))
         return slice(0, 0) if place is None else self.rows(place)
+
+    def pairs_with(self, other: BoxTable) -> tuple[np.ndarray, np.ndarray]:
+        """Every (box here, box in ``other``) of one keyframe, in order; each (P,) int64."""
+        keys, others = self._keyframe_keys(other), other._keyframe_keys(other)
+        order = np.argsort(others, kind="stable")
+        place = np.searchsorted(others[order], keys)
+        place = order[np.minimum(place, len(order) - 1)] if len(order) else place
+        found = others[place] == keys if len(order) else np.zeros(len(keys), dtype=bool)
+        sizes = np.where(found, other.keyframe_sizes()[place] if len(order) else 0, 0)
+        starts = other._first_box[place] if len(order) else np.zeros(len(keys), np.int64)
+        box_sizes = self.keyframe_sizes()
+        counts = np.repeat(sizes, box_sizes)
+        left = np.repeat(np.arange(len(self)), counts)
+        return left, ranges(np.repeat(starts, box_sizes), counts)
+
+    def _keyframe_keys(self, names: BoxTable) -> np.ndarray:
+        """(F,) int64, equal where movie and second are; movies are numbered as in ``names``."""
+        number = {name: place for place, name in enumerate(names.videos)}
+        unknown = len(number)
+        of_video = np.asarray([number.get(name, unknown) for name in self.videos], dtype=np.int64)
+        first = self._first_box[:-1]
+        ticks = np.round(self.second[first] * _TICKS).astype(np.int64)
+        # A day of microseconds has 37 bits; seconds before the movie's start wrap within them.
+        return (of_video[self.video[first]] << 40) + ticks
 
     def multi_hot(self, rows: slice, num_classes: int) -> np.ndarray:
         """Labels of some boxes.

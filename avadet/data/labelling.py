@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from avadet.data.box_table import BoxTable, ranges, second_key
+from avadet.data.box_table import BoxTable, ranges
+
+# Bounds the memory of millions of pairs in float64.
+_PAIRS_AT_ONCE = 100_000
 
 
 def label_by_overlap(
@@ -22,16 +25,10 @@ def label_by_overlap(
     """
     if not 0 <= negative_iou <= iou <= 1:
         raise ValueError(f"need 0 <= negative_iou {negative_iou} <= iou {iou} <= 1")
-    slices = [groundtruth.find(keyframe) for keyframe in proposals.keyframes()]
-    per_keyframe = [proposals.rows(place) for place in range(proposals.num_keyframes)]
-    sizes = np.asarray([rows.stop - rows.start for rows in per_keyframe], dtype=np.int64)
-    starts = np.repeat(np.asarray([s.start for s in slices], dtype=np.int64), sizes)
-    counts = np.repeat(np.asarray([s.stop - s.start for s in slices], dtype=np.int64), sizes)
-
-    # Every (proposal, ground truth) pair of a keyframe, then the best pair of each proposal.
-    left = np.repeat(np.arange(len(proposals)), counts)
-    right = ranges(starts, counts)
-    overlap = _paired_iou(proposals.boxes_norm[left], groundtruth.boxes_norm[right])
+    left, right = proposals.pairs_with(groundtruth)
+    counts = np.bincount(left, minlength=len(proposals))
+    # The best pair of each proposal.
+    overlap = _paired_iou(proposals.boxes_norm, left, groundtruth.boxes_norm, right)
     order = np.lexsort((-overlap, left))
     first = order[np.searchsorted(left[order], np.arange(len(proposals)))[counts > 0]]
     best = np.zeros(len(proposals), dtype=np.float64)
@@ -56,29 +53,23 @@ def label_by_overlap(
 def training_boxes(groundtruth: BoxTable, proposals: BoxTable) -> BoxTable:
     """Ground truth, then the labelled proposals; a proposal with a ground truth's very
     coordinates is that box and is left out."""
-    known = {row.tobytes() for row in _rows(groundtruth)}
-    fresh = np.asarray([row.tobytes() not in known for row in _rows(proposals)], dtype=bool)
+    left, right = proposals.pairs_with(groundtruth)
+    same = (proposals.boxes_norm[left] == groundtruth.boxes_norm[right]).all(axis=1)
+    fresh = np.ones(len(proposals), dtype=bool)
+    fresh[left[same]] = False
     return BoxTable.concatenate([groundtruth, proposals.select(fresh)])
 
 
-def _rows(table: BoxTable) -> np.ndarray:
-    """(N,) records that are equal where movie, second and coordinates are."""
-    names = np.asarray([hash(name) for name in table.videos], dtype=np.int64)
-    ticks = np.asarray([second_key(second) for second in table.second.tolist()], dtype=np.int64)
-    return np.concatenate(
-        [
-            np.stack([names[table.video], ticks], axis=1).view(np.int32).reshape(len(table), 4),
-            np.ascontiguousarray(table.boxes_norm).view(np.int32),
-        ],
-        axis=1,
-    )
-
-
-def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(P,4), (P,4) -> (P,) float64 overlap of each pair."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    inner = np.maximum(sides, 0).prod(axis=1)
-    union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - inner
-    overlap: np.ndarray = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+def _paired_iou(
+    boxes: np.ndarray, left: np.ndarray, others: np.ndarray, right: np.ndarray
+) -> np.ndarray:
+    """(P,) float64 overlap of ``boxes[left]`` (N,4) with ``others[right]`` (M,4)."""
+    overlap = np.zeros(len(left), dtype=np.float64)
+    for start in range(0, len(left), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        a, b = boxes[left[part]].astype(np.float64), others[right[part]].astype(np.float64)
+        sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+        inner = np.maximum(sides, 0).prod(axis=1)
+        union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - inner
+        np.divide(inner, union, out=overlap[part], where=union > 0)
     return overlap

@@ -83,8 +83,10 @@ class EpochBatches(Sampler[list[Draw]]):
         return self.batches_in(self.epoch)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        batches = self._train_batches() if self.train else self._test_batches()
-        yield from batches[self.start :]
+        if self.train:
+            yield from self._train_batches()
+        else:
+            yield from self._test_batches()[self.start :]
 
     def batches_in(self, epoch: int) -> int:
         """Batches of this process in an epoch of training."""
@@ -122,7 +124,7 @@ class EpochBatches(Sampler[list[Draw]]):
             cuts.append((start, size, grid))
             start += size * self.world_size
 
-    def _train_batches(self) -> list[list[Draw]]:
+    def _train_batches(self) -> Iterator[list[Draw]]:
         rng = self._generator(self.epoch)
         counts = self._counts(rng)
         sample = np.repeat(np.arange(self.num_samples), counts)
@@ -131,8 +133,8 @@ class EpochBatches(Sampler[list[Draw]]):
         order = rng.permutation(len(sample))
         # Where a stride is drawn, it depends on the place in the epoch, not on the process.
         chances = rng.random(len(sample)) if self.multigrid is not None else None
-        batches = []
-        for start, size, grid in self._cuts(len(sample), self.epoch, full_size=self.full_size):
+        cuts = self._cuts(len(sample), self.epoch, full_size=self.full_size)
+        for start, size, grid in cuts[self.start :]:
             begin = start + self.rank * size
             batch = []
             for place in range(begin, begin + size):
@@ -142,8 +144,7 @@ class EpochBatches(Sampler[list[Draw]]):
                     stride = low + int(chances[place] * (high - low + 1))
                     draw = draw._replace(shape=ClipShape(grid.num_frames, stride, grid.side))
                 batch.append(draw)
-            batches.append(batch)
-        return batches
+            yield batch
 
     def _test_batches(self) -> list[list[Draw]]:
         batches: list[list[Draw]] = []
