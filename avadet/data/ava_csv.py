@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -241,59 +241,97 @@ def _first_bad_number(
 
 def _read_boxes(path: str | os.PathLike[str], label_map: LabelMap | None, scored: bool) -> BoxTable:
     path = Path(path)
-    videos, video, numbers = _read_rows(path, scored)
-    second, boxes, label = numbers[:, 0], numbers[:, 1:5], numbers[:, 5]
+    runs = _read_runs(path, scored)
     # One box is one set of coordinates in one keyframe, wherever in the file its rows are.
-    key = video.astype(np.int64)
-    for column in [np.round(second * 1e6), *boxes.T]:
+    key = runs.video.astype(np.int64)
+    for column in [np.round(runs.second * 1e6), *runs.boxes.T]:
         codes, values = pd.factorize(column)
         key = pd.factorize(key * np.int64(len(values)) + codes)[0].astype(np.int64)
-    _, first_row, box = np.unique(key, return_index=True, return_inverse=True)
-    del key
+    _, first_run, box = np.unique(key, return_index=True, return_inverse=True)
     # Keyframes sorted; inside one the file's order.
-    order = np.lexsort((first_row, second[first_row], video[first_row]))
+    order = np.lexsort((first_run, runs.second[first_run], runs.video[first_run]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    rows = first_row[order]
+    chosen = first_run[order]
 
-    box_of_label, labels = _labels(path, label, rank[box], label_map)
-    scores = np.ones(len(rows), np.float32)
-    if scored:
-        given = numbers[rows, 6]
-        scores = np.where(np.isnan(given), 1.0, given).astype(np.float32)
+    box_of_label, labels = _labels(path, runs.label, rank[box][runs.run_of_label], label_map)
     return BoxTable(
-        videos=videos,
-        video=video[rows],
-        second=second[rows],
-        boxes_norm=np.clip(boxes[rows], 0, 1).astype(np.float32),
-        scores=scores,
-        first_label=np.searchsorted(box_of_label, np.arange(len(rows) + 1)).astype(np.int64),
+        videos=runs.videos,
+        video=runs.video[chosen],
+        second=runs.second[chosen],
+        boxes_norm=np.clip(runs.boxes[chosen], 0, 1).astype(np.float32),
+        scores=runs.score[chosen],
+        first_label=np.searchsorted(box_of_label, np.arange(len(chosen) + 1)).astype(np.int64),
         labels=labels,
-        labelled=not scored or bool((label > 0).any()),
+        labelled=not scored or bool((runs.label > 0).any()),
     )
 
 
-def _read_rows(path: Path, scored: bool) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """(names of the movies, sorted; (N,) int32 places in them; (N,6 or 7) float64 columns
-    second, corners, label and, where ``scored``, score)."""
+class _Runs(NamedTuple):
+    """Rows of a file; those in a row that differ in their label only are one run.
+
+    R runs, N rows.
+
+    Attributes:
+        videos: names of the movies, sorted.
+        video: (R,) int32 places in them.
+        second: (R,) float64.
+        boxes: (R,4) float64 as in the file.
+        score: (R,) float32, 1 where there is none.
+        label: (N,) float64 action id, NaN where there is none.
+        run_of_label: (N,) int64.
+    """
+
+    videos: tuple[str, ...]
+    video: np.ndarray
+    second: np.ndarray
+    boxes: np.ndarray
+    score: np.ndarray
+    label: np.ndarray
+    run_of_label: np.ndarray
+
+
+def _read_runs(path: Path, scored: bool) -> _Runs:
     # The person's number of the ground truth is not needed, and in one public copy not a number.
-    columns = [*_NUMBERS, "extra"] if scored else _NUMBERS
+    numbers = [*_NUMBERS, "extra"] if scored else _NUMBERS
     place: dict[str, int] = {}
-    video, numbers = [np.zeros(0, np.int32)], [np.zeros((0, len(columns)))]
-    for frame in _read_csv(path, _COLUMNS, columns):
+    parts = [_Runs((), *(np.zeros(shape) for shape in (0, 0, (0, 4), 0, 0, 0)))]
+    count = 0
+    for frame in _read_csv(path, _COLUMNS, numbers):
         frame = frame[~frame[_CORNERS].isna().all(axis=1)]
+        if not len(frame):
+            continue
         _check_rows(path, frame)
         names = frame["video"].cat
         known = [place.setdefault(str(name), len(place)) for name in names.categories]
-        video.append(np.asarray(known, dtype=np.int32)[names.codes])
-        numbers.append(frame[columns].to_numpy(np.float64))
-    number = np.concatenate(video)
-    used = np.unique(number).tolist()
+        video = np.asarray(known)[names.codes]
+        values = frame[["second", *_CORNERS]].to_numpy(np.float64)
+        new = np.ones(len(frame), dtype=bool)
+        new[1:] = (values[1:] != values[:-1]).any(axis=1) | (video[1:] != video[:-1])
+        score = np.ones(len(frame))
+        if scored:
+            score = frame["extra"].fillna(1.0).to_numpy(np.float64)
+        run = np.cumsum(new) - 1 + count
+        count = int(run[-1]) + 1
+        label = frame["label"].to_numpy(np.float64)
+        values = values[new]
+        parts.append(_Runs((), video[new], values[:, 0], values[:, 1:], score[new], label, run))
+    joined = [np.concatenate([part[n] for part in parts]) for n in range(1, len(_Runs._fields))]
+    video = joined[0].astype(np.int64)
     given = list(place)
+    used = np.unique(video).tolist()
     videos = tuple(sorted(given[n] for n in used))
-    sorted_place = {name: n for n, name in enumerate(videos)}
-    renumbered = np.asarray([sorted_place.get(name, 0) for name in given], dtype=np.int32)
-    return videos, renumbered[number] if len(number) else number, np.concatenate(numbers)
+    number = np.zeros(len(given), dtype=np.int32)
+    number[used] = [videos.index(given[n]) for n in used]
+    return _Runs(
+        videos,
+        number[video],
+        joined[1],
+        joined[2],
+        joined[3].astype(np.float32),
+        joined[4],
+        joined[5].astype(np.int64),
+    )
 
 
 def _labels(
@@ -313,8 +351,8 @@ def _labels(
         )
     if not known.all():
         _log.info("%s: %d labels of classes outside the list dropped", path, (~known).sum())
-    pairs = np.unique(np.stack([box[given][known], classes[known].astype(np.int64)]), axis=1)
-    return pairs[0], pairs[1].astype(np.int16)
+    pairs = np.unique(box[given][known] * len(table) + classes[known])
+    return pairs // len(table), (pairs % len(table)).astype(np.int16)
 
 
 def _check_rows(path: Path, frame: pd.DataFrame) -> None:

@@ -27,13 +27,15 @@ def label_by_overlap(
         raise ValueError(f"need 0 <= negative_iou {negative_iou} <= iou {iou} <= 1")
     left, right = proposals.pairs_with(groundtruth)
     counts = np.bincount(left, minlength=len(proposals))
-    # The best pair of each proposal.
     overlap = _paired_iou(proposals.boxes_norm, left, groundtruth.boxes_norm, right)
-    order = np.lexsort((-overlap, left))
-    first = order[np.searchsorted(left[order], np.arange(len(proposals)))[counts > 0]]
+    # The best pair of each proposal, the first of several as good.
     best = np.zeros(len(proposals), dtype=np.float64)
     match = np.zeros(len(proposals), dtype=np.int64)
-    best[counts > 0], match[counts > 0] = overlap[first], right[first]
+    if len(left):
+        starts = (np.cumsum(counts) - counts)[counts > 0]
+        best[counts > 0] = np.maximum.reduceat(overlap, starts)
+        among = np.flatnonzero(overlap == best[left])[::-1]
+        match[left[among]] = right[among]
 
     positive = (counts > 0) & (best >= iou)
     keep = positive | ((counts > 0) & (best < negative_iou))
