@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             write_lists(folder, movies, max(1, VAL_MOVIES * movies // args.movies), rows)
             title = f"{movies} movies, {rows:,} rows"
             cases[title] = lambda folder=folder: _start(args.config, folder)
-        timings = bench_table.interleave(cases, rounds=args.repeat, warmup=1)
+        timings = bench_table.interleave(cases, rounds=args.repeat, warmup=0)
     for timing in timings:
         timing.cpu = [timing.result["cpu"]] * len(timing.wall)  # the child's, not this process's
         timing.facts = {
