@@ -178,6 +178,7 @@ class MViT(nn.Module):
                 residual=version == 2,
                 pool_norm_eps=pool_norm_eps,
                 pool_kernel=pool_kernel,
+                kernel_strides=(2 if starts else 1, published_kv),
             )
             self.blocks.append(
                 MViTBlock(

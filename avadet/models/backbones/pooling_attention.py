@@ -65,7 +65,9 @@ class PooledAttention(nn.Module):
         residual: adds the pooled queries to the result (v2).
         pool_norm_eps: of the norms after the pools.
         pool_kernel: of the pools along all axes; None for one more than the stride in space and
-            one in time, and no pool at stride 1.
+            one in time, and no pool of keys and values at stride 1.
+        kernel_strides: strides of queries and keys that such kernels are made for, where weights
+            were trained at others than ``stride_q`` and ``stride_kv``.
 
     Shape: (B,1+THW,C), (T,H,W) -> (B,1+T'H'W',C'), (T',H',W').
     """
@@ -83,6 +85,7 @@ class PooledAttention(nn.Module):
         residual: bool = False,
         pool_norm_eps: float = NORM_EPS,
         pool_kernel: int | None = 3,
+        kernel_strides: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -91,8 +94,10 @@ class PooledAttention(nn.Module):
         self.qkv = nn.Linear(in_channels, 3 * out_channels)
         self.proj = nn.Linear(out_channels, out_channels)
 
-        def pool(stride: int) -> nn.Conv3d:
-            side = stride + 1 if pool_kernel is None else pool_kernel
+        trained_q, trained_kv = kernel_strides or (stride_q, stride_kv)
+
+        def pool(stride: int, trained: int) -> nn.Conv3d:
+            side = trained + 1 if pool_kernel is None else pool_kernel
             kernel = (1 if pool_kernel is None else pool_kernel, side, side)
             return nn.Conv3d(
                 width,
@@ -108,11 +113,13 @@ class PooledAttention(nn.Module):
             return nn.LayerNorm(width, eps=pool_norm_eps)
 
         pooled = pool_query or stride_q > 1
-        self.pool_q = pool(stride_q) if pooled else None
+        self.pool_q = pool(stride_q, trained_q) if pooled else None
         self.norm_q = norm() if pooled else None
-        pooled = pool_kernel is not None or stride_kv > 1
-        self.pool_k, self.norm_k = (pool(stride_kv), norm()) if pooled else (None, None)
-        self.pool_v, self.norm_v = (pool(stride_kv), norm()) if pooled else (None, None)
+        pooled = pool_kernel is not None or trained_kv > 1
+        self.pool_k = pool(stride_kv, trained_kv) if pooled else None
+        self.norm_k = norm() if pooled else None
+        self.pool_v = pool(stride_kv, trained_kv) if pooled else None
+        self.norm_v = norm() if pooled else None
         self.relative = relative is not None
         if relative is not None:
             for axis, places in zip("thw", relative, strict=True):
