@@ -17,7 +17,6 @@ from avadet.build.models import (
     describe,
     initialise,
     list_models,
-    model_costs,
     read_classes,
 )
 from avadet.build.persons import build_person_detector, build_person_pictures, build_person_task
@@ -41,7 +40,6 @@ __all__ = [
     "initialise",
     "list_clips",
     "list_models",
-    "model_costs",
     "note_bank",
     "open_bank",
     "read_classes",

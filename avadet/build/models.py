@@ -5,9 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from avadet import convert
@@ -19,7 +17,6 @@ from avadet.data.clip_lists import folder_classes
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.errors import UserError
 from avadet.evaluation import charades_io
-from avadet.models.cost import count_flops, count_parameters
 from avadet.models.description import ModelDescription, create, load_backbone, load_state
 from avadet.models.inflate import average_colours, inflate
 from avadet.models.preprocess import FLOW_MEAN, FLOW_STD, Preprocessing
@@ -159,22 +156,3 @@ def create_model(
 def list_models(pattern: str = "*") -> list[str]:
     """Names that ``create_model`` knows and that match a shell pattern, sorted."""
     return fnmatch.filter(architectures.architecture_names(), pattern)
-
-
-def model_costs(name: str) -> dict[str, Any]:
-    """Parameters and multiply-adds of a model at its published input, counted on ``meta``."""
-    description = architectures.get(name).description
-    with torch.device("meta"):
-        model = create(description)
-    frames, side = description.preprocessing.num_frames, description.preprocessing.test_short_side
-    return {
-        "name": name,
-        "task": description.task,
-        "classes": description.num_classes,
-        "params": count_parameters(model),
-        "macs": count_flops(
-            model.backbone, (1, description.preprocessing.channels, frames, side, side)
-        ),
-        "frames": frames,
-        "side": side,
-    }

@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-HELP = "list the networks that create_model knows, with parameters and multiply-adds"
+HELP = "list the networks: sizes, costs, published numbers, and which weights there are"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``avadet models``."""
     parser.add_argument(
-        "pattern", nargs="?", default="*", help="shell pattern, such as 'slowfast*'"
+        "pattern", nargs="?", default="*", help="shell pattern, such as 'slowfast*' or '*ava22*'"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the table as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints one line a network; costs are counted on the meta device, nothing is allocated."""
-    from avadet.build import list_models, model_costs
+    """Prints one line a network, and one more for each further file of weights."""
+    from avadet.convert import model_table
     from avadet.errors import UserError
     from avadet.files import write_json
 
-    names = list_models(args.pattern)
-    if not names:
-        raise UserError(f"no model matches '{args.pattern}'; see `avadet models`")
-    rows = []
-    print(f"{'name':<42} {'task':<15} {'classes':>7} {'params M':>9} {'GFLOPs':>8}  input")
-    for name in names:
-        row = model_costs(name)
-        rows.append(row)
-        frames, side = row["frames"], row["side"]
-        print(
-            f"{name:<42} {row['task']:<15} {row['classes']:>7} {row['params'] / 1e6:>9.2f} "
-            f"{row['macs'] / 1e9:>8.2f}  {frames}x{side}x{side}"
-        )
-    print("\nGFLOPs counts one multiply-add as one, per clip, as the papers do, of the backbone.")
+    rows = model_table.rows(args.pattern)
+    if not rows:
+        raise UserError(f"no network matches '{args.pattern}'; see `avadet models`")
     if args.json:
         write_json(args.json, rows)
+    width = max(len(row["name"]) for row in rows)
+    print(
+        f"{'name':<{width}} {'task':<14} {'classes':>7} {'params M':>9} {'GFLOPs':>8}  "
+        f"{'input':<11}  published, weights"
+    )
+    for row in rows:
+        print("\n".join(_lines(row, width)))
+    print(
+        "\nGFLOPs counts one multiply-add as one, of the backbone and one clip, as the papers do. "
+        "Numbers are the publishers',\nin per cent; `avadet zoo get NAME` fetches weights and tells "
+        "protocol and licence; docs/zoo.md has it all.\nTask 'backbone': no published weights "
+        "of that name; a config's model.backbone takes it, and parameters are its own."
+    )
     return 0
+
+
+def _lines(row: dict[str, Any], width: int) -> list[str]:
+    side = row["side"]
+    size = f"{row['frames']}x{side}x{side}"
+    first = (
+        f"{row['name']:<{width}} {row['task']:<14} {row['classes'] or '':>7} "
+        f"{row['params'] / 1e6:>9.2f} {row['macs'] / 1e9:>8.2f}  {size:<11}"
+    )
+    found = [_weights(each) for each in row["published"]]
+    further = [" " * len(first) + f"  {text}" for text in found[1:]]
+    return [(first + f"  {found[0]}") if found else first.rstrip(), *further]
+
+
+def _weights(published: dict[str, Any]) -> str:
+    numbers = ", ".join(f"{key} {value:g}" for key, value in published["numbers"].items())
+    return f"{numbers or '-'} ({published['source']}): {published['weights']}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from avadet.convert import architectures, zoo
+from typing import Any
+
+from avadet.convert import architectures, model_table, zoo
 from avadet.convert.zoo import ZooRow
 
 _INTRO = """# Public checkpoints
@@ -65,6 +67,7 @@ def document() -> str:
         rows = [row for row in zoo.rows().values() if _section(row) == words]
         parts.append(f"## {title}\n\n{_table(sorted(rows, key=lambda row: row.name))}")
     parts.append("## Architectures\n\n" + _architectures())
+    parts.append("## Backbones\n\n" + _backbones())
     return "\n".join(parts)
 
 
@@ -101,20 +104,55 @@ def _table(rows: list[ZooRow]) -> str:
 
 def _architectures() -> str:
     lines = [
-        "`avadet.create_model(NAME)` makes these; `--arch` takes the name or any alias.\n",
-        "| name | task | classes | clip | switches | aliases |",
-        "|---|---|---|---|---|---|",
+        "`avadet.create_model(NAME)` makes these; `--arch` takes the name or any alias. Parameters "
+        "are the whole model's; GFLOPs are the backbone's, one per multiply-add, for one clip of "
+        "the frames and the side given, and leave norms and activations out.\n",
+        "| name | task | classes | clip | params (M) | GFLOPs | published | switches | aliases |",
+        "|---|---|---|---|---:|---:|---|---|---|",
     ]
-    for each in sorted(architectures.architectures().values(), key=lambda each: each.name):
+    for row in model_table.rows():
+        if row["task"] == "backbone":
+            continue
+        each = architectures.get(row["name"])
         what = each.description
         clip = what.preprocessing
         switches = {**what.backbone_args, **what.head_args}
         shown = ", ".join(f"{key} {_short(value)}" for key, value in switches.items())
-        lines.append(
-            f"| `{each.name}` | {what.task} | {what.num_classes} | {clip.num_frames}x"
-            f"{clip.frame_stride}, {clip.test_short_side} | {shown} | "
-            f"{', '.join(f'`{alias}`' for alias in each.aliases)} |"
+        cells = (
+            f"`{each.name}`",
+            what.task,
+            str(what.num_classes),
+            f"{clip.num_frames}x{clip.frame_stride}, {clip.test_short_side}",
+            f"{row['params'] / 1e6:.2f}",
+            f"{row['macs'] / 1e9:.2f}",
+            "; ".join(_published(item) for item in row["published"]),
+            shown,
+            ", ".join(f"`{alias}`" for alias in each.aliases),
         )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _published(item: dict[str, Any]) -> str:
+    numbers = " / ".join(f"{value:g}" for value in item["numbers"].values())
+    kind = " / ".join(item["numbers"])
+    return f"{kind} {numbers} ({item['source']})" if numbers else f"({item['source']})"
+
+
+def _backbones() -> str:
+    lines = [
+        "Every name that a config's `model.backbone` takes, without a head. `*_tiny` are for tests "
+        "and for small drawn movies.\n",
+        "| name | input | params (M) | GFLOPs |",
+        "|---|---|---:|---:|",
+    ]
+    for row in model_table.rows():
+        if row["task"] == "backbone":
+            side = row["side"]
+            lines.append(
+                f"| `{row['name']}` | {row['frames']}x{side}x{side} | {row['params'] / 1e6:.2f} | "
+                f"{row['macs'] / 1e9:.2f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
