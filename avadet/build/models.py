@@ -6,7 +6,7 @@ import fnmatch
 import logging
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from avadet import convert
 from avadet.build.components import given, validate
@@ -108,8 +108,21 @@ def initialise(model: nn.Module, config: RunConfig) -> None:
         return
     name = init.path if init.source == "file" else init.name
     assert name is not None
+    pretrained = convert.read_backbone(name)
+    if pretrained is not None:
+        _take_backbone(model.backbone, pretrained, str(name))
+        return
     donor = convert.load_model(name, arch=init.arch)
     _take_over(model, donor, str(name))
+
+
+def _take_backbone(backbone: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Fills a backbone from a pre-trained one; the norm after it may be missing there."""
+    own = backbone.state_dict()
+    fresh = sorted({"norm.weight", "norm.bias"} & (own.keys() - state.keys()))
+    load_state(backbone, {**{key: own[key] for key in fresh}, **state}, name)
+    starts = "the head starts" if not fresh else "the last norm and the head start"
+    _log.info("backbone from %s; %s anew", name, starts)
 
 
 def _take_over(model: nn.Module, donor: nn.Module, name: str) -> None:

@@ -35,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         print("\n".join(_lines(row, width)))
     print(
-        "\nGFLOPs counts one multiply-add as one, of the backbone and one clip, as the papers do. "
-        "Numbers are the publishers',\nin per cent; `avadet zoo get NAME` fetches weights and tells "
-        "protocol and licence; docs/zoo.md has it all.\nTask 'backbone': no published weights "
-        "of that name; a config's model.backbone takes it, and parameters are its own."
+        "\nGFLOPs counts one multiply-add as one, of the backbone and a clip, as papers do.\n"
+        "Numbers are the publishers', in per cent. `avadet zoo get NAME` fetches weights, tells\n"
+        "protocol and licence; docs/zoo.md has it all. A 'backbone' is what a config's\n"
+        "model.backbone names; its parameters are without a head."
     )
     return 0
 

@@ -38,7 +38,10 @@ def _list(args: argparse.Namespace) -> int:
         row = zoo.rows()[name]
         numbers = ", ".join(f"{key} {value:g}" for key, value in row.published.items()) or "-"
         marks = " [here]" if row.path.is_file() else ""
-        marks += "" if row.arch else " [cannot be loaded yet]"
+        marks += " [by hand]" if row.by_hand else ""
+        if not row.arch:
+            encoder = "start from" in row.note
+            marks += " [to start from]" if encoder else " [cannot be loaded yet]"
         print(f"{name:<{width}}  {row.source:<12} {numbers:<22} {row.licence}{marks}")
     print(f"\n{len(names)} checkpoints; files are kept in {zoo.cache_folder()}")
     if args.json:

@@ -24,6 +24,17 @@ def load_model(
     return load(path_or_name, arch, class_names)
 
 
+def read_backbone(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor] | None:
+    """The state of a pre-trained backbone without a classifier; None for any other file.
+
+    Raises:
+        UserError: the file is unreadable, or holds tensors without a place.
+    """
+    from avadet.convert.load import read_backbone as read
+
+    return read(path_or_name)
+
+
 def read_image_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a 2D ImageNet ResNet or GoogLeNet, torchvision's names, for inflation.
 

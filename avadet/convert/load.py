@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avadet.convert import architectures, zoo
-from avadet.convert.recognise import Recognised, recognise, unwrap
+from avadet.convert.recognise import Recognised, backbone_layout, recognise, unwrap
 from avadet.convert.rules import fit, listing
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
@@ -101,6 +101,33 @@ def load_recognised(found: Recognised) -> nn.Module:
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
     """Names of tensors that hold NaN or infinity: whatever the network answers is NaN then."""
     return [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
+
+
+def read_backbone(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor] | None:
+    """The state of a pre-trained backbone that comes without a classifier, under our names.
+
+    Returns:
+        None for every other file: a whole network, or avadet's own.
+
+    Raises:
+        UserError: unreadable, or tensors without a place.
+    """
+    path, _ = _locate(path_or_name)
+    if _is_own(path):
+        return None
+    content, _ = read_checkpoint(path)
+    state, _ = unwrap(content, path)
+    layout = backbone_layout(state)
+    if layout is None:
+        return None
+    renamed = layout.table.read(state)
+    if renamed.unclaimed:
+        raise UserError(
+            f"{path}: read as a backbone of {layout.source}, but these tensors have no place:\n"
+            f"{listing(renamed.unclaimed)}"
+        )
+    logger.info("%s: a pre-trained backbone of %s, without a classifier", path, layout.source)
+    return {name.removeprefix("backbone."): value for name, value in renamed.tensors.items()}
 
 
 def read_image_network(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor]:

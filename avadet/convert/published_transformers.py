@@ -2,7 +2,8 @@
 
 Sources: configs/Kinetics/MVIT* of PySlowFast 287ec007, pytorchvideo/models/hub/vision_transformers
 of PyTorchVideo f3142bb0, torchvision 0.29, configs/{recognition,detection}/videomae of MMAction2
-4d6c9347, and VideoMAE's model zoo.
+4d6c9347, the model zoos of VideoMAE and VideoMAE V2, transforms and fine-tuning of
+VideoMAE-Action-Detection.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from avadet.convert.architectures import IMAGENET, Architecture, row
 
 _TOKEN = {"output": "token"}
 _SIDE = {"side": 224}
+# Of its transforms, in units of 255.
+_ACTION_DETECTION = ((0.481458, 0.454692, 0.403844), (0.225, 0.225, 0.225))
+_GIANTS = tuple(("g", dataset) for dataset in ("k400", "k600", "k710", "ssv2"))
 _LARGE: dict[str, Any] = {"side": 312, "norm": IMAGENET}
 
 
@@ -73,8 +77,14 @@ def _mvit() -> Iterator[Architecture]:
         )
 
 
+def _giant_file(dataset: str) -> str:
+    after = "k710_it_" if dataset in ("k400", "k600") else ""
+    return f"vit_g_hybrid_pt_1200e_{after}{dataset}_ft"
+
+
 def _vit() -> Iterator[Architecture]:
-    """VideoMAE, fine-tuned: classifiers of the mean of all tokens, detectors of their map."""
+    """VideoMAE and its second version, fine-tuned: classifiers of the mean of all tokens, detectors
+    of their map."""
     for size, word in (("s", "small"), ("b", "base"), ("l", "large"), ("h", "huge")):
         yield row(
             f"vit_{size}_16x4_videomae_k400",
@@ -82,9 +92,10 @@ def _vit() -> Iterator[Architecture]:
             "k400",
             16,
             4,
-            ("videomae", "mmaction2"),
+            ("videomae", "mmaction2", "transformers"),
             {"args": {"output": "mean"}, "norm": IMAGENET, **_SIDE},
             f"vit-{word}-p16_videomae-k400-pre_16x4x1_kinetics-400",
+            f"videomae-{word}-finetuned-kinetics",
         )
         yield row(
             f"vit_{size}_16x2_videomae_ssv2",
@@ -92,8 +103,35 @@ def _vit() -> Iterator[Architecture]:
             "ssv2",
             16,
             2,
-            ("videomae", "mmaction2"),
+            ("videomae", "mmaction2", "transformers"),
             {"args": {"output": "mean"}, "norm": IMAGENET, **_SIDE},
+            f"videomae-{word}-finetuned-ssv2",
+        )
+        yield row(
+            f"vit_{size}_16x4_videomae_ava22",
+            f"vit_{size}",
+            "ava22",
+            16,
+            4,
+            ("videomae_action_detection",),
+            {
+                "args": {"output": "map"},
+                # RoIAlign without the half cell; boxes are widened in tests.
+                "head": {"aligned": False, "extend": [0.1, 0.05]},
+                "norm": _ACTION_DETECTION,
+            },
+        )
+    for size, dataset in (("s", "k710"), ("b", "k710"), *_GIANTS):
+        alias = f"vit_{size}_k710_dl_from_giant" if size != "g" else _giant_file(dataset)
+        yield row(
+            f"vit_{size}_16x{2 if dataset == 'ssv2' else 4}_videomae2_{dataset}",
+            f"vit_{size}",
+            dataset,
+            16,
+            2 if dataset == "ssv2" else 4,
+            ("videomae",),
+            {"args": {"output": "mean"}, "norm": IMAGENET, **_SIDE},
+            alias,
         )
     for size, word in (("b", "base"), ("l", "large")):
         yield row(

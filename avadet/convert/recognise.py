@@ -195,6 +195,11 @@ def find_layout(state: Mapping[str, Tensor], path: Path) -> Layout:
     for layout in LAYOUTS:
         if layout.recognises(state):
             return layout
+    if backbone_layout(state) is not None:
+        raise UserError(
+            f"{path}: a pre-trained backbone without a classifier; start a training from it: "
+            "model.init: {source: file, path: ...}"
+        )
     names = list(state)
     if any(name.startswith(("proposal_generator.", "roi_heads.")) for name in names):
         raise UserError(
@@ -206,6 +211,11 @@ def find_layout(state: Mapping[str, Tensor], path: Path) -> Layout:
         f"{path}: its tensors ({', '.join(names[:4])}, ...) are named as in no network that avadet "
         f"reads ({known}); `avadet models` lists the architectures"
     )
+
+
+def backbone_layout(state: Mapping[str, Tensor]) -> Layout | None:
+    """The layout of a backbone without a classifier, None where it is something else."""
+    return next((each for each in videomae.BACKBONE_LAYOUTS if each.recognises(state)), None)
 
 
 def _describe(

@@ -23,6 +23,7 @@ _MVIT = {
 }
 # (blocks, channels) -> registered name.
 _VIT = {(12, 384): "vit_s", (12, 768): "vit_b", (24, 1024): "vit_l", (32, 1280): "vit_h"}
+_VIT[40, 1408] = "vit_g"
 
 
 def _depth(shapes: Mapping[str, Shape]) -> int:
@@ -83,7 +84,10 @@ def read_vit(shapes: Mapping[str, Shape]) -> Structure:
     name = _VIT.get((depth, width))
     if name is None:
         raise UserError(f"a ViT of {depth} blocks and {width} channels is none that avadet has")
-    frames, rest = divmod(tokens, (224 // PATCH) ** 2)
+    patch = shapes.get("backbone.patch.weight", (0,) * 5)[-1]
+    if patch != (14 if name == "vit_g" else PATCH):
+        raise UserError(f"its tokens have {patch} pixels, which no {name} of avadet has")
+    frames, rest = divmod(tokens, (224 // patch) ** 2)
     if rest:
         raise UserError(f"its {tokens} positions are not those of clips of 224 pixels")
     args = {} if frames * TUBELET == 16 else {"frames": frames * TUBELET}

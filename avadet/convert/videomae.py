@@ -1,7 +1,8 @@
-"""How VideoMAE's vision transformers are named by MMAction2 and by the original repository.
+"""How VideoMAE's vision transformers are named: by the original repositories (VideoMAE, its second
+version, VideoMAE-Action-Detection), MMAction2 and Hugging Face's transformers.
 
-Both have biases of queries and values only; ours of the keys is filled with zeros. The original
-keeps no positions in the file (they are fixed sines): they are made here.
+All have biases of queries and values only; ours of the keys is filled with zeros. Only MMAction2
+keeps positions in the file (they are fixed sines): for the others they are made here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from avadet.convert.joined import JoinedTable
 from avadet.convert.layout import Layout
 from avadet.convert.mmaction2 import BACKGROUND
 from avadet.convert.rules import AFFINE, Renamed, Rule
-from avadet.models.backbones.vit import PATCH, TUBELET, sine_positions
+from avadet.models.backbones.vit import TUBELET, sine_positions
 
 _N = {"n": AFFINE}
 _HALVES = {"i": {"1": "1", "2": "2"}}
@@ -23,8 +24,15 @@ _BIAS = {
     "parts": ((".attn.q_bias", None, ".attn.v_bias"),),
     "whole": (".attn.qkv.bias",),
 }
-# Tokens of a clip as all public checkpoints were trained: 16 frames of 224 pixels.
-_TOKENS = 16 // TUBELET * (224 // PATCH) ** 2
+# Queries, keys and values apart; older files call the biases otherwise.
+_APART = {
+    "parts": (
+        (".query.weight", ".key.weight", ".value.weight"),
+        (".query.bias", None, ".value.bias"),
+        (".q_bias", None, ".v_bias"),
+    ),
+    "whole": (".qkv.weight", ".qkv.bias", ".qkv.bias"),
+}
 _POSITIONS = "backbone.positions"
 
 
@@ -35,9 +43,11 @@ class SineTable(JoinedTable):
     def read(self, state: Mapping[str, Tensor]) -> Renamed:
         """As ``JoinedTable.read``, and the positions of 16 frames of 224 pixels."""
         renamed = super().read(state)
-        bias = renamed.tensors.get("backbone.patch.bias")
-        if bias is not None and _POSITIONS not in renamed.tensors:
-            renamed.tensors[_POSITIONS] = sine_positions(_TOKENS, len(bias))
+        patch = renamed.tensors.get("backbone.patch.weight")
+        if patch is not None and patch.ndim == 5 and _POSITIONS not in renamed.tensors:
+            # As all public checkpoints were trained: 16 frames of 224 pixels.
+            tokens = 16 // TUBELET * (224 // patch.shape[-1]) ** 2
+            renamed.tensors[_POSITIONS] = sine_positions(tokens, len(patch)).to(patch.device)
             renamed.origin[_POSITIONS] = "the sines of VideoMAE"
         return renamed
 
@@ -80,17 +90,57 @@ CLASSIFIER = JoinedTable(
     (r"data_preprocessor\..*",),
     **_BIAS,
 )
-ORIGINAL = SineTable(
+
+
+def _original(prefix: str, norm: str) -> tuple[Rule, ...]:
+    """The original encoder; the classifiers' norm follows the mean, the others' precedes it."""
+    mlp = f"{prefix}blocks.{{b}}.mlp.fc{{i}}.{{n}}"
+    return (
+        Rule(f"{prefix}patch_embed.proj.{{n}}", "backbone.patch.{n}", _N),
+        *_blocks(prefix),
+        Rule(mlp, "backbone.blocks.{b}.mlp.fc{i}.{n}", {**_HALVES, **_N}),
+        Rule(f"{prefix}{norm}.{{n}}", "backbone.norm.{n}", _N),
+    )
+
+
+_HEAD = Rule("head.{n}", "head.projection.{n}", _N)
+ORIGINAL = SineTable((*_original("", "fc_norm"), _HEAD), **_BIAS)
+ACTION_DETECTION = SineTable((*_original("", "norm"), _HEAD), **_BIAS)
+# What pre-training has besides the encoder.
+_DECODER = (r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token")
+PRETRAINED = SineTable(_original("encoder.", "norm"), _DECODER, **_BIAS)
+
+
+def _transformers() -> tuple[Rule, ...]:
+    theirs, ours = "videomae.encoder.layer.{b}", "backbone.blocks.{b}"
+    embedding = "videomae.embeddings.patch_embeddings.projection.{n}"
+    return (
+        Rule(embedding, "backbone.patch.{n}", _N),
+        Rule(f"{theirs}.layernorm_before.{{n}}", f"{ours}.norm1.{{n}}", _N),
+        Rule(f"{theirs}.attention.attention.qkv.{{n}}", f"{ours}.attn.qkv.{{n}}", _N),
+        Rule(f"{theirs}.attention.output.dense.{{n}}", f"{ours}.attn.proj.{{n}}", _N),
+        Rule(f"{theirs}.layernorm_after.{{n}}", f"{ours}.norm2.{{n}}", _N),
+        Rule(f"{theirs}.intermediate.dense.{{n}}", f"{ours}.mlp.fc1.{{n}}", _N),
+        Rule(f"{theirs}.output.dense.{{n}}", f"{ours}.mlp.fc2.{{n}}", _N),
+    )
+
+
+TRANSFORMERS = SineTable(
     (
-        Rule("patch_embed.proj.{n}", "backbone.patch.{n}", _N),
-        *_blocks(""),
-        Rule("blocks.{b}.mlp.fc{i}.{n}", "backbone.blocks.{b}.mlp.fc{i}.{n}", {**_HALVES, **_N}),
+        *_transformers(),
         Rule("fc_norm.{n}", "backbone.norm.{n}", _N),
-        Rule("head.{n}", "head.projection.{n}", _N),
+        Rule("classifier.{n}", "head.projection.{n}", _N),
     ),
-    **_BIAS,
+    (r"videomae\.embeddings\.position_embeddings",),
+    **_APART,
+)
+TRANSFORMERS_PRETRAINED = SineTable(
+    (*_transformers(), Rule("videomae.layernorm.{n}", "backbone.norm.{n}", _N)),
+    (*_DECODER, r"(videomae\.embeddings\.)?position_embeddings"),
+    **_APART,
 )
 
+_EMBEDDING = r"videomae\.embeddings\.patch_embeddings\.projection"
 _TOKEN = r"backbone\.patch_embed\.projection\.weight"
 LAYOUTS = (
     Layout(
@@ -113,5 +163,31 @@ LAYOUTS = (
         ORIGINAL,
         (r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.q_bias", r"fc_norm\.weight"),
         task="classification",
+    ),
+    Layout(
+        "videomae_action_detection",
+        "vit",
+        ACTION_DETECTION,
+        (r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.q_bias", r"(norm|head)\.weight"),
+        (r"fc_norm\.weight",),
+        task="detection",
+    ),
+    Layout(
+        "transformers",
+        "vit",
+        TRANSFORMERS,
+        (rf"{_EMBEDDING}\.weight", r"classifier\.weight"),
+        task="classification",
+    ),
+)
+# Encoders before fine-tuning: a backbone to start from, no network.
+BACKBONE_LAYOUTS = (
+    Layout("videomae", "vit", PRETRAINED, (r"encoder\.patch_embed\.proj\.weight",)),
+    Layout(
+        "transformers",
+        "vit",
+        TRANSFORMERS_PRETRAINED,
+        (rf"{_EMBEDDING}\.weight",),
+        (r"classifier\.weight",),
     ),
 )

@@ -41,6 +41,7 @@ class ZooRow:
         pretrain: data it was trained on before.
         sha256_prefix: digits of the SHA-256 that the publisher puts into the file name.
         non_commercial: the licence forbids commercial use.
+        by_hand: its host wants a browser; the user fetches the file and puts it into the cache.
         note: anything else.
     """
 
@@ -54,11 +55,14 @@ class ZooRow:
     pretrain: str = ""
     sha256_prefix: str = ""
     non_commercial: bool = False
+    by_hand: bool = False
     note: str = ""
 
     @property
     def filename(self) -> str:
-        """Name of the file as published."""
+        """Name of the file as published; its row's where the address has none."""
+        if self.by_hand:
+            return f"{self.name}.pth"
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.url).path)
         return posixpath.basename(path) or self.name
 
@@ -105,6 +109,11 @@ def get(name: str) -> Path:
         return target
     if row.non_commercial:
         logger.warning("%s: licence %s: not for commercial use", name, row.licence)
+    if row.by_hand:
+        raise UserError(
+            f"{name}: {row.url} wants a browser (licence: {row.licence}); open it there and save "
+            f"the file as {target}"
+        )
     logger.info("%s: fetching %s (licence: %s)", name, row.url, row.licence)
     record = target.parent / "checksum.json"
     known = _recorded(record, row.url)

@@ -96,7 +96,7 @@ def _table(rows: list[ZooRow]) -> str:
             f"[{row.source}]({row.url})",
             licence,
             checksum,
-            "yes" if row.arch else "",
+            "yes" if row.arch else "to start from" if "start from" in row.note else "",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

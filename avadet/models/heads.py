@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from avadet.errors import UserError
 from avadet.models.layers import init_linear, pool_frames
-from avadet.models.roi import align_regions, batch_index
+from avadet.models.roi import align_regions, batch_index, extend_boxes
 from avadet.registry import Registry
 
 HEADS = Registry("head")
@@ -135,6 +135,8 @@ class RoIHead(nn.Module):
         context: appends what the whole clip's map gives (average-pooled to the resolution, then
             spatial max): doubles the features (MMAction2's ``with_global``).
         mlp_hidden: units of a hidden layer with ReLU in front of the linear layer; None for none.
+        extend: boxes are widened by these parts of their width and height, half on each side, and
+            cut at the clip's edge (VideoMAE-Action-Detection tests with 0.1 and 0.05).
         dropout: probability, before the (first) linear layer.
         init_std: of the linear layers' weights.
 
@@ -156,6 +158,7 @@ class RoIHead(nn.Module):
         temporal_pool: str = "avg",
         context: bool = False,
         mlp_hidden: int | None = None,
+        extend: Sequence[float] = (0.0, 0.0),
         dropout: float = 0.5,
         init_std: float = 0.01,
     ) -> None:
@@ -169,6 +172,7 @@ class RoIHead(nn.Module):
         self.aligned = aligned
         self.temporal_pool = temporal_pool
         self.context = context
+        self.extend = tuple(extend)
         self.dropout = nn.Dropout(dropout)
         width = self.feature_channels = self.in_channels * (2 if context else 1)
         self.hidden: nn.Linear | None = None
@@ -192,8 +196,12 @@ class RoIHead(nn.Module):
         persons, scenes = [], []
         for each, stride in zip(maps, strides, strict=True):
             flat = pool_frames(each, self.temporal_pool)  # (B,C,H,W)
+            wanted = boxes
+            if any(self.extend):
+                height, width = (side * stride for side in flat.shape[2:])
+                wanted = [extend_boxes(own, self.extend, height, width) for own in boxes]
             regions = align_regions(
-                flat, boxes, stride=stride, resolution=self.resolution, aligned=self.aligned
+                flat, wanted, stride=stride, resolution=self.resolution, aligned=self.aligned
             )
             persons.append(regions.amax((2, 3)))
             if self.context:

@@ -46,6 +46,24 @@ def align_regions(
         )
 
 
+def extend_boxes(boxes: Tensor, parts: Sequence[float], height: float, width: float) -> Tensor:
+    """Boxes widened by parts of their size, half on each side, cut at the edge.
+
+    Sizes are counted as VideoMAE-Action-Detection does: the last pixel belongs to the box.
+
+    Args:
+        boxes: (N,4) xyxy in pixels.
+        parts: of the width and of the height.
+        height, width: of the picture.
+    """
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    pad = size * boxes.new_tensor(parts) / 2
+    low = boxes[:, :2] - pad
+    high = boxes[:, 2:] + pad
+    edge = boxes.new_tensor([width - 1, height - 1])
+    return torch.cat([low, high], 1).clamp(min=0).minimum(edge.repeat(2))
+
+
 def batch_index(boxes: Sequence[Tensor], device: torch.device) -> Tensor:
     """(sum N_i,) int64: the clip that each box belongs to."""
     owners = [clip for clip, each in enumerate(boxes) for _ in range(len(each))]

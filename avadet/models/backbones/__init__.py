@@ -90,6 +90,9 @@ BACKBONES.add("vit_s", partial(ViT, width=384, heads=6))
 BACKBONES.add("vit_b", ViT)
 BACKBONES.add("vit_l", partial(ViT, depth=24, width=1024, heads=16, drop_path=0.2))
 BACKBONES.add("vit_h", partial(ViT, depth=32, width=1280, heads=16, drop_path=0.2))
+# VideoMAE V2's giant; its MLPs have 6144 channels.
+_GIANT = {"depth": 40, "width": 1408, "heads": 16, "mlp_ratio": 48 / 11, "patch": 14}
+BACKBONES.add("vit_g", partial(ViT, **_GIANT, drop_path=0.3))
 _SMALL = {"depth": 4, "crop": 112, "drop_path": 0.0}
 BACKBONES.add("mvit_v1_tiny", partial(MViT, version=1, **_SMALL, width=16, stages=(1, 2, 3)))
 BACKBONES.add("mvit_v2_tiny", partial(MViT, version=2, **_SMALL, width=16, stages=(1, 2, 3)))

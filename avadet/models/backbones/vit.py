@@ -1,7 +1,8 @@
-"""Plain video transformers in VideoMAE's layout: ViT-S/B/L/H over tokens of 2 x 16 x 16 pixels.
+"""Plain video transformers in VideoMAE's layout: ViT-S/B/L/H over tokens of 2 x 16 x 16 pixels, and
+VideoMAE V2's giant over tokens of 2 x 14 x 14.
 
-Sources: VideoMAE (NeurIPS 2022), section 4 and table 8; ViT (ICLR 2021), table 1. All tokens
-attend to all; there is no class token; positions are sines, fixed.
+Sources: VideoMAE (NeurIPS 2022), section 4 and table 8; VideoMAE V2 (CVPR 2023); ViT (ICLR 2021),
+table 1. All tokens attend to all; there is no class token; positions are sines, fixed.
 
 Shapes: B clips, T frames, N tokens, C channels; a grid is (T,H,W) of tokens.
 """
@@ -74,7 +75,7 @@ class ViTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(channels, eps=NORM_EPS)
         self.attn = ViTAttention(channels, heads)
         self.norm2 = nn.LayerNorm(channels, eps=NORM_EPS)
-        self.mlp = MLP(channels, int(channels * mlp_ratio), channels)
+        self.mlp = MLP(channels, round(channels * mlp_ratio), channels)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,9 +98,11 @@ class ViT(nn.Module):
         drop_path: probability in the last block, growing evenly from 0.
         output: "map": all tokens, normalised, as a map, for RoI heads; "mean": the mean of all
             tokens, then normalised, as a map of one cell, which the published classifiers read.
-        output_stride: 16, the side of a token; configs of detectors name it for every backbone.
+        patch: side of a token in pixels.
+        output_stride: the same; configs of detectors name it for every backbone.
 
-    Shape: (B,3,T,H,W), H and W multiples of 16 (more is cut off) -> one map (B,C,T/2,H/16,W/16),
+    Shape: (B,3,T,H,W), H and W multiples of the patch (more is cut off) -> one map
+    (B,C,T/2,H/patch,W/patch),
     or (B,C,1,1,1).
     """
 
@@ -116,14 +119,15 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
         output: str = "map",
-        output_stride: int = PATCH,
+        patch: int = PATCH,
+        output_stride: int | None = None,
     ) -> None:
         super().__init__()
-        if output_stride != PATCH:
-            raise UserError(f"output_stride: ViT's tokens have {PATCH} pixels, not {output_stride}")
+        if output_stride not in (None, patch):
+            raise UserError(f"output_stride: ViT's tokens have {patch} pixels, not {output_stride}")
         self.output = check_output(output, ("map", "mean"))
-        self.grid = (frames // TUBELET, crop // PATCH, crop // PATCH)
-        size = (TUBELET, PATCH, PATCH)
+        self.grid = (frames // TUBELET, crop // patch, crop // patch)
+        size = (TUBELET, patch, patch)
         self.patch = nn.Conv3d(3, width, size, stride=size)
         t, h, w = self.grid
         self.register_buffer("positions", sine_positions(t * h * w, width))
@@ -132,7 +136,7 @@ class ViT(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.out_channels = (width,)
-        self.strides = (PATCH,)
+        self.strides = (patch,)
         init_transformer(self)
 
     def forward(self, video: Tensor) -> tuple[Tensor, ...]:
