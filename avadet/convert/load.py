@@ -126,6 +126,8 @@ def read_backbone(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor] | N
             f"{path}: read as a backbone of {layout.source}, but these tensors have no place:\n"
             f"{listing(renamed.unclaimed)}"
         )
+    if odd := not_finite(renamed.tensors):
+        logger.warning("%s: NaN or infinite values in:\n%s", path, listing(odd))
     logger.info("%s: a pre-trained backbone of %s, without a classifier", path, layout.source)
     return {name.removeprefix("backbone."): value for name, value in renamed.tensors.items()}
 
