@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avadet.commands import features, mini_ava_runs
+from avadet.errors import UserError
 from avadet.files import write_json, write_text
 
 HELP = "no bank, average, maximum, one to three non-local layers on classes that need long context"
@@ -36,6 +37,7 @@ HEADS: dict[str, dict[str, Any]] = {
     },
 }
 CEILING = "best of a clip"
+_HEADS_HELP = f"some of: {', '.join(map(repr, HEADS))} (default: all)"
 _DRAWS = 20
 
 
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/bench_memory_bank", help="folder; runs are resumed")
     parser.add_argument("--movies", type=int, help="training movies instead of the preset's")
     parser.add_argument("--val-movies", type=int, help="test movies instead of the preset's")
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), metavar="HEAD", help=_HEADS_HELP)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument(
@@ -57,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains what is missing, scores with true boxes, writes ``result.json`` and ``table.md``."""
+    for name in args.heads:
+        if name not in HEADS:
+            raise UserError(f"--heads '{name}': not one of {', '.join(HEADS)}")
     out = Path(args.out)
     data = mini_ava_runs.make_data(out, "long_context", args.movies, args.val_movies)
     rows: list[dict[str, Any]] = []
@@ -69,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
         ]
         bank = out / f"bank_{seed}"
         for number, (name, head) in enumerate(HEADS.items()):
+            # The network without bank fills the banks of the others.
+            if name not in (NO_BANK, *args.heads):
+                continue
             words = [f"model.head={json.dumps({**head, 'resolution': 7, 'dropout': 0.2})}"]
             if name != NO_BANK:
                 _fill_bank(bank, out / f"0_{seed}", common)
