@@ -191,7 +191,9 @@ class FeatureBank:
     @property
     def videos(self) -> list[str]:
         """Names of its movies, sorted."""
-        return sorted(path.stem for path in (self.folder / "movies").glob("*.json"))
+        found = (path.stem for path in (self.folder / "movies").glob("*.json"))
+        # What a killed process left behind begins with a dot.
+        return sorted(name for name in found if not name.startswith("."))
 
     def require(self, videos: Iterable[str]) -> None:
         """Checks that movies are there.

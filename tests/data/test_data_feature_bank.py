@@ -41,6 +41,8 @@ def test_what_was_written_is_read(folder: Path) -> None:
         np.testing.assert_array_equal(bank.movie(video).features, rows(video))
         assert bank.movie(video).seconds.tolist() == SECONDS[video]
     assert isinstance(bank.movie("a").features, np.memmap)
+    (folder / "movies/.c-x1.tmp.json").write_text("{")  # of a process that was killed
+    assert FeatureBank(folder).videos == ["a", "b", "nobody"]
     assert bank.check() == 17
     bank.require(["a", "nobody"])
 

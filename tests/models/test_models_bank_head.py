@@ -160,3 +160,24 @@ def test_fingerprints_tell_networks_apart() -> None:
     model.description = None
     with pytest.raises(UserError, match="description"):
         fingerprint(model)
+
+
+def test_parameter_names_are_public() -> None:
+    """People's weights depend on them."""
+    shapes = {key: list(value.shape) for key, value in make("non_local").state_dict().items()}
+    layer = {
+        **{f"{name}.weight": [4, 4] for name in ("query", "key", "value", "out")},
+        **{f"{name}.bias": [4] for name in ("query", "key", "value", "out")},
+        "norm.weight": [4],
+        "norm.bias": [4],
+    }
+    assert shapes == {
+        "operator.person.weight": [4, 8],
+        "operator.person.bias": [4],
+        "operator.entry.weight": [4, 7],
+        "operator.entry.bias": [4],
+        **{f"operator.layers.{i}.{key}": shape for i in (0, 1) for key, shape in layer.items()},
+        "projection.weight": [3, 12],
+        "projection.bias": [3],
+    }
+    assert set(make("max").state_dict()) == {"projection.weight", "projection.bias"}
