@@ -8,6 +8,8 @@ import torch
 
 from avadet.build.components import given
 from avadet.config import DataConfig, RunConfig
+from avadet.config.schema import AugmentConfig
+from avadet.data.augment import RandAugment, StrongPolicy
 from avadet.data.ava import AvaDataset
 from avadet.data.charades import CharadesDataset
 from avadet.data.clip_lists import ClipList, read_clips
@@ -17,7 +19,7 @@ from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
 from avadet.data.media import Media, find_media
 from avadet.data.multigrid import MultigridPlan, plan
-from avadet.data.transforms import TestPolicy, TrainPolicy
+from avadet.data.transforms import Policy, TestPolicy, TrainPolicy
 from avadet.errors import UserError
 from avadet.models.description import ModelDescription, create
 
@@ -30,6 +32,21 @@ def _train_policy(data: DataConfig) -> TrainPolicy:
         flip=data.flip,
         color=data.color,
         flow=data.modality == "flow",
+    )
+
+
+def _clip_policy(data: DataConfig) -> Policy:
+    """The plain augmentation, or with what ``data.augment`` adds."""
+    base, more = _train_policy(data), data.augment
+    if more == AugmentConfig():
+        return base
+    operations = more.rand_augment
+    return StrongPolicy(
+        base,
+        rand_augment=None if operations is None else RandAugment(**operations.model_dump()),
+        area=more.area,
+        aspect=more.aspect,
+        erasing=more.erasing,
     )
 
 
@@ -105,7 +122,7 @@ def build_clips(
         classes=classes.names,
         left_out=left_out,
         train=train,
-        policy=_train_policy(data) if train else None,
+        policy=_clip_policy(data) if train else None,
         num_frames=data.num_frames,
         frame_stride=data.frame_stride,
         fps=data.fps,
@@ -132,7 +149,7 @@ def build_charades(
         num_classes=len(classes),
         train=train,
         localize=localize,
-        policy=_train_policy(data) if train else None,
+        policy=_clip_policy(data) if train else None,
         num_frames=data.num_frames,
         frame_stride=data.frame_stride,
         fps=data.fps,

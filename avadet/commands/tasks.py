@@ -61,6 +61,7 @@ def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
         balance=config.data.balance,
         multigrid=build_multigrid(config) if train else None,
         accumulate=config.train.accumulate,
+        repeats=config.data.repeats,
         pin_memory=default_device(config.device).type == "cuda",
     )
 
@@ -137,8 +138,18 @@ def _clips(config: RunConfig) -> Parts:
         preprocessing=model.description.preprocessing,
         activation=model.description.activation,
         eval_batches=None if test is None else build_test_loader(config, test),
+        mixing=_mixing(config, len(classes)),
     )
     return Parts(task, _loader(config, training, train=True))
+
+
+def _mixing(config: RunConfig, num_classes: int) -> Any:
+    from avadet.engine.mixing import Mixing
+
+    train = config.train
+    if not (train.mixup or train.cutmix):
+        return None
+    return Mixing(num_classes, train.mixup, train.cutmix, train.mix_probability)
 
 
 def _charades(config: RunConfig) -> Parts:
@@ -202,6 +213,7 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
     from avadet.build import build_multigrid
     from avadet.engine.optim import create_optimizer
     from avadet.engine.schedule import create_schedule
+    from avadet.models.depth import layer_scales
 
     train = config.train
     optimizer = create_optimizer(
@@ -213,6 +225,7 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
         momentum=train.momentum,
         nesterov=train.nesterov,
         betas=train.betas,
+        lr_scales=layer_scales(model, train.layer_decay) if train.layer_decay else None,
     )
     cycles = build_multigrid(config)
     by_cycles = cycles is not None and train.schedule == "step"
@@ -239,6 +252,7 @@ def train(config: RunConfig, *, resume: bool) -> Any:
     from avadet.engine.precision import default_device
     from avadet.engine.train import fit
     from avadet.files import write_text
+    from avadet.models.freeze import freeze
     from avadet.models.recompute import recompute_blocks
 
     build.validate(config)
@@ -249,6 +263,9 @@ def train(config: RunConfig, *, resume: bool) -> Any:
         if config.train.activation_checkpointing == "blocks":
             count = recompute_blocks(getattr(parts.task.model, "backbone", parts.task.model))
             log.info("%d blocks are computed again in the backward pass", count)
+        if config.model.freeze == "backbone":
+            freeze(parts.task.model.backbone)
+            log.info("the backbone is frozen; the head alone is trained")
         optimizer, schedule = build_optimizer(config, parts.task.model)
         if distributed.is_main():
             write_text(Path(config.out) / "config.yaml", dump(config))

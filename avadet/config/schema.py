@@ -77,6 +77,8 @@ class ModelConfig(_Node):
     """The network: backbone and head, or a person detector.
 
     Attributes:
+        freeze: ``backbone`` trains the head alone (linear probing); the backbone is then in
+            evaluation mode, norms and dropout too.
         norm: batch norms while training: each process's batch, frozen, over all processes (GPUs),
             or over groups of ``norm_clips`` clips of each process's batch (``sub_batch``).
     """
@@ -86,8 +88,43 @@ class ModelConfig(_Node):
     detector: Component | None = None
     init: InitConfig = InitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    freeze: Literal["none", "backbone"] = "none"
     norm: Literal["batch", "frozen", "sync", "sub_batch"] = "batch"
     norm_clips: Positive = 8
+
+
+class RandAugmentConfig(_Node):
+    """Image operations drawn per clip: ``layers`` of them, each with a level around ``magnitude``
+    (0 to 10). The defaults are MViT's."""
+
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 7
+    layers: Positive = 4
+    probability: Fraction = 0.5
+    deviation: NonNegative = 0.5
+
+
+class AugmentConfig(_Node):
+    """Strong augmentation of whole clips, as the transformers' recipes have it.
+
+    Attributes:
+        rand_augment: RandAugment; ``{}`` takes MViT's strength.
+        area: range of the share of the area of a random-resized crop, such as [0.08, 1]; null
+            keeps the plain random crop. ``aspect`` is its range of width / height.
+        erasing: probability of erasing a part of the clip.
+    """
+
+    rand_augment: RandAugmentConfig | None = None
+    area: tuple[Fraction, Fraction] | None = None
+    aspect: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.3333)
+    erasing: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentConfig:
+        if self.area is not None and not 0 < self.area[0] <= self.area[1]:
+            raise ValueError(f"area: {list(self.area)} is not [low, high] with low above 0")
+        if self.aspect[0] > self.aspect[1]:
+            raise ValueError(f"aspect: {list(self.aspect)} is not [low, high]")
+        return self
 
 
 class DataConfig(_Node):
@@ -115,6 +152,9 @@ class DataConfig(_Node):
         missing_movies: ``error``, or ``skip`` with a count. Of labelled clips, damaged ones too.
         feature_bank: folder of a long-term feature bank (`avadet features`) of the training and
             validation movies, for heads that ask one.
+        augment: strong augmentation, of labelled clips only (it would move boxes).
+        repeats: how often a clip is drawn for one batch, each time augmented anew (repeated
+            augmentation, Hoffer et al. 2020); an epoch has that many times more clips.
         cache: decode every movie once and keep the frames in memory at the test size; for
             small data sets.
     """
@@ -151,6 +191,8 @@ class DataConfig(_Node):
     test_short_side: Positive = 256
     flip: Fraction = 0.5
     color: bool = False
+    augment: AugmentConfig = AugmentConfig()
+    repeats: Positive = 1
     balance: bool = False
     missing_movies: Literal["error", "skip"] = "error"
     scan_clips: bool = True
@@ -188,6 +230,10 @@ class TrainConfig(_Node):
     and accumulated steps.
 
     Attributes:
+        layer_decay: factor on the learning rate from each layer of the backbone to the one before
+            it; 1 for the head (``models.depth``).
+        mixup, cutmix: alphas of the Beta distribution; 0 is off; labelled clips only. With both,
+            half of the batches get either. ``mix_probability`` is that of a batch to be mixed.
         activation_checkpointing: ``blocks`` computes the inside of the backbone's blocks again in
             the backward pass: a third more computing for a fraction of the memory.
         sharding: ``fsdp2`` keeps a part of the weights, gradients and optimiser state on each of
@@ -210,7 +256,11 @@ class TrainConfig(_Node):
     final_lr: NonNegative = 0.0
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     loss: Component = Component(name="bce")
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+    mix_probability: Fraction = 1.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     activation_checkpointing: Literal["none", "blocks"] = "none"
     sharding: Literal["none", "fsdp2"] = "none"
@@ -275,4 +325,16 @@ class RunConfig(_Node):
                 raise ValueError("train.multigrid is for the tasks clips and charades")
             if self.data.crop is None:
                 raise ValueError("train.multigrid needs data.crop, whose size it varies")
+        strong = self.data.augment != AugmentConfig() or self.data.repeats > 1
+        if strong and self.task in ("ava", "persons"):
+            raise ValueError(
+                "data.augment and data.repeats are for whole clips; task "
+                f"'{self.task}' has boxes, which would not move along"
+            )
+        if self.task != "clips" and (self.train.mixup or self.train.cutmix):
+            raise ValueError(f"train.mixup, train.cutmix: for the task clips, not '{self.task}'")
+        if self.task == "persons" and (self.train.layer_decay or self.model.freeze != "none"):
+            raise ValueError("train.layer_decay and model.freeze are for action models")
+        if self.train.layer_decay and self.model.freeze != "none":
+            raise ValueError("train.layer_decay: a frozen backbone has no learning rate")
         return self

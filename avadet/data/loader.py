@@ -108,6 +108,7 @@ def build_loader(
     world_size: int = 1,
     balance: bool = False,
     balance_threshold: float = 0.05,
+    repeats: int = 1,
     pin_memory: bool = False,
     prefetch: int = 2,
     multigrid: MultigridPlan | None = None,
@@ -124,6 +125,7 @@ def build_loader(
         seed: of the order (that of the augmentation is the data set's).
         rank, world_size: this process and how many there are.
         balance: draw samples of rare classes more often (training only).
+        repeats: draws of each sample that come together in a batch (training only).
         pin_memory: for copies to a GPU.
         prefetch: batches in preparation per worker.
         multigrid, accumulate: see ``EpochBatches`` (training only).
@@ -143,6 +145,7 @@ def build_loader(
         rank=rank,
         world_size=world_size,
         repeat_factors=factors,
+        repeats=repeats if train else 1,
         groups=groups,
         multigrid=multigrid if train else None,
         accumulate=accumulate,

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from avadet.data.augment import StrongPolicy
 from avadet.data.draws import ClipShape
 from avadet.data.transforms import Policy, TrainPolicy
 from avadet.errors import UserError
@@ -211,6 +212,8 @@ def resized(policy: Policy, shape: ClipShape | None) -> Policy:
     """
     if shape is None:
         return policy
+    if isinstance(policy, StrongPolicy):
+        return replace(policy, base=resized(policy.base, shape))
     if not isinstance(policy, TrainPolicy) or policy.crop is None:
         raise UserError("multigrid: needs data.crop, whose size it varies")
     side = shape.side

@@ -35,6 +35,9 @@ class EpochBatches(Sampler[list[Draw]]):
         rank, world_size: this process and how many there are.
         repeat_factors: (num_samples,) how often each sample is drawn per epoch on average, at
             least 1 each; see ``class_repeat_factors``.
+        repeats: draws of a sample that come together in a batch, each augmented in its own way
+            (repeated augmentation, Hoffer et al. 2020); every draw above counts that often. The
+            batch size must be a multiple of it.
         groups: (num_samples,) batches do not cross them in test.
         multigrid: sizes of clips and batches in training; ``batch_size`` is then that of full
             clips.
@@ -44,7 +47,8 @@ class EpochBatches(Sampler[list[Draw]]):
         full_size: leave the sizes alone, once; for statistics.
 
     Raises:
-        UserError: training with fewer samples than processes.
+        UserError: training with fewer samples than processes, or a batch size that the repeats do
+            not divide.
         ValueError: counts that make no sense.
     """
 
@@ -58,6 +62,7 @@ class EpochBatches(Sampler[list[Draw]]):
         rank: int = 0,
         world_size: int = 1,
         repeat_factors: np.ndarray | None = None,
+        repeats: int = 1,
         groups: Sequence[Hashable] | None = None,
         multigrid: MultigridPlan | None = None,
         accumulate: int = 1,
@@ -66,7 +71,12 @@ class EpochBatches(Sampler[list[Draw]]):
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {world_size}")
         if train and num_samples < world_size:
             raise UserError(f"{num_samples} samples are too few to train on {world_size} processes")
+        if repeats < 1 or batch_size % repeats:
+            raise UserError(
+                f"data.repeats {repeats}: does not divide the batch of {batch_size} per process"
+            )
         self.num_samples, self.batch_size, self.train = num_samples, batch_size, train
+        self.repeats = repeats
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.repeat_factors, self.groups = repeat_factors, groups
         self.multigrid, self.accumulate = multigrid, accumulate
@@ -109,11 +119,11 @@ class EpochBatches(Sampler[list[Draw]]):
     def _cuts(
         self, num_draws: int, epoch: int, *, full_size: bool
     ) -> list[tuple[int, int, Grid | None]]:
-        """(first draw of all processes, samples per process, size of the clips) of each batch."""
+        """(first draw, different draws per process, size of the clips) of each batch."""
         cuts: list[tuple[int, int, Grid | None]] = []
         start = 0
         while True:
-            grid, size = None, self.batch_size
+            grid, size = None, self.batch_size // self.repeats
             if self.multigrid is not None and not full_size:
                 grid = self.multigrid.grid(epoch, len(cuts) // self.accumulate)
                 size *= grid.batch
@@ -136,14 +146,15 @@ class EpochBatches(Sampler[list[Draw]]):
         cuts = self._cuts(len(sample), self.epoch, full_size=self.full_size)
         for start, size, grid in cuts[self.start :]:
             begin = start + self.rank * size
-            batch = []
+            batch: list[Draw] = []
             for place in range(begin, begin + size):
-                draw = Draw(int(sample[order[place]]), self.epoch, int(repeat[order[place]]))
+                drawn = order[place]
+                draw = Draw(int(sample[drawn]), self.epoch, int(repeat[drawn]) * self.repeats)
                 if grid is not None and self.multigrid is not None and chances is not None:
                     low, high = self.multigrid.strides(grid)
                     stride = low + int(chances[place] * (high - low + 1))
                     draw = draw._replace(shape=ClipShape(grid.num_frames, stride, grid.side))
-                batch.append(draw)
+                batch += [draw._replace(repeat=draw.repeat + copy) for copy in range(self.repeats)]
             yield batch
 
     def _test_batches(self) -> list[list[Draw]]:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from avadet.data.kinetics import ClassificationBatch
+from avadet.engine.mixing import Mixing
 from avadet.engine.task import Task
 from avadet.engine.view_scores import ViewScores, score_views
 from avadet.models.preprocess import Preprocessing, normalize
@@ -45,6 +46,7 @@ class ClipTask(Task):
         preprocessing: the model's.
         activation: how logits become scores.
         eval_batches: this process's share of the test views; iterated anew at each evaluation.
+        mixing: mixes training clips and their labels; None leaves them alone.
     """
 
     def __init__(
@@ -55,16 +57,21 @@ class ClipTask(Task):
         preprocessing: Preprocessing,
         activation: str = "softmax",
         eval_batches: Iterable[ClassificationBatch] | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         self.model = model
+        self._mixing = mixing
         self._loss = loss
         self._preprocessing = preprocessing
         self._activation = activation
         self._eval_batches = eval_batches
 
     def loss(self, batch: ClassificationBatch) -> Tensor:
-        logits = self.model(normalize(batch.video, self._preprocessing))  # (B,K)
-        return self._loss(logits.float(), batch.labels)
+        video, labels = normalize(batch.video, self._preprocessing), batch.labels
+        if self._mixing is not None and self.model.training:
+            video, labels = self._mixing(video, labels)
+        logits = self.model(video)  # (B,K)
+        return self._loss(logits.float(), labels)
 
     def describe(self, batch: ClassificationBatch) -> list[str]:
         return [f"{name} (view {view})" for name, view in zip(batch.names, batch.views)]

@@ -183,7 +183,12 @@ def precise_statistics(
     Returns:
         Number of batches seen by this process. Without batch norms none is drawn.
     """
-    norms = [module for module in _batch_norms(model) if module.track_running_stats]
+    # Frozen ones are to stay as they were trained.
+    norms = [
+        module
+        for module in _batch_norms(model)
+        if module.track_running_stats and (module.weight is None or module.weight.requires_grad)
+    ]
     if not norms:
         return 0
     moments = [_Moments(module.num_features) for module in norms]

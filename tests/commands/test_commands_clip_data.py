@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from avadet.cli import main
 from avadet.evaluation.clip_scores import read_clip_scores
+from avadet.models.description import create, read_description
 from avadet.video.writer import VideoWriter
 
 CONFIG = "configs/mini_kinetics/slowfast_tiny.yaml"
@@ -71,3 +74,57 @@ def test_left_out_clips_are_counted_in_training_and_scoring(folder, capsys):
     assert list(scores.names) == ["blue/c.mp4", "blue/d.mp4", "red/a.mp4", "red/b.mp4"]
     # The folders are the classes, by name.
     assert np.asarray(scores.labels).tolist() == [0, 0, 1, 1]
+
+
+def test_everything_strong_at_once_trains_to_the_same_bits_each_time(folder):
+    strong = words(
+        folder,
+        "data.missing_movies=skip",
+        "data.augment={rand_augment: {}, area: [0.08, 1], erasing: 0.25}",
+        "data.repeats=2",
+        "train.batch_size=4",
+        "train.epochs=2",
+        "train.mixup=0.8",
+        "train.cutmix=1.0",
+        "train.layer_decay=0.75",
+    )
+    assert main(["train", CONFIG, *strong]) == 0
+    assert main(["train", CONFIG, f"out={folder / 'again'}", *strong[1:]]) == 0
+    first = load_file(folder / "run/model.safetensors")
+    again = load_file(folder / "again/model.safetensors")
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+def test_linear_probing_changes_the_head_alone(folder):
+    probe = words(folder, "data.missing_movies=skip", "model.freeze=backbone", "train.lr=0.1")
+    assert main(["train", CONFIG, *probe]) == 0
+    kept = load_file(folder / "run/model.safetensors")
+    torch.manual_seed(0)
+    fresh = create(read_description(folder / "run/model.safetensors")).state_dict()
+    assert all(
+        torch.equal(value, fresh[name])
+        for name, value in kept.items()
+        if name.startswith("backbone.")
+    )
+    assert not torch.equal(kept["head.projection.weight"], fresh["head.projection.weight"])
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("data.augment={area: [0, 1]}", "low above 0"),
+        ("data.repeats=3", "data.repeats 3: does not divide the batch of 2"),
+        ("train.layer_decay=1.5", "train.layer_decay"),
+    ],
+)
+def test_wrong_settings(folder, capsys, override, text):
+    assert main(["train", CONFIG, *words(folder, "data.missing_movies=skip", override)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_boxes_would_not_move_along(capsys):
+    ava = "configs/mini_ava/slowfast_tiny.yaml"
+    assert main(["train", ava, "data.augment.erasing=0.25"]) == 2
+    assert "task 'ava' has boxes" in capsys.readouterr().err
+    assert main(["train", ava, "train.mixup=0.8"]) == 2
+    assert "for the task clips, not 'ava'" in capsys.readouterr().err
