@@ -144,6 +144,42 @@ def test_train_classify_localise(data: Path, tmp_path: Path, capsys, monkeypatch
         assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.slow
+def test_multigrid_on_two_processes(data: Path, tmp_path: Path) -> None:
+    steps = {}
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29725"]
+    for name, start in {"one": [], "two": torchrun}.items():
+        words = overrides(data, tmp_path / name)
+        words += [
+            "model.norm=sub_batch",
+            "model.norm_clips=4",
+            "train.multigrid={}",
+            "train.epochs=6",
+            "train.steps=[0, 4]",
+            "train.factors=[1, 0.1]",
+            "train.warmup_epochs=0",
+            "train.batch_size=2",
+            "train.precise_bn_batches=2",
+            "train.eval_every=0",
+            "data.num_frames=16",
+        ]
+        done = subprocess.run(
+            [sys.executable, *start, "-m", "avadet", "train", CONFIG, *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert "multigrid: 9 epochs in place of 6" in done.stderr
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        last = [json.loads(line) for line in lines if '"eval"' in line][-1]
+        steps[name] = last["step"], last["epoch"]
+        assert 0 <= last["mAP"] <= 1
+    # Two processes cut the same batches in two.
+    assert steps["one"] == steps["two"]
+    assert steps["one"][1] == 9
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
