@@ -8,6 +8,8 @@ import importlib
 HELP = "measure speed and accuracy; what is worth keeping goes into docs/benchmarks.md"
 
 BENCHES = {
+    "memory": "peak memory of scoring and of a training step, activation checkpointing too",
+    "train": "a training step: plain float32, as `avadet train` runs it, and PyTorchVideo's",
     "infer": "scoring a clip: as trained, prepared, and PyTorchVideo's network",
     "data": "clips per CPU core from movies, proxies and frames; the steps of the loader",
     "startup": "from `avadet train` to its first batch, on lists of AVA's full size",

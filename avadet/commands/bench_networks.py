@@ -201,14 +201,19 @@ def _pytorchvideo(name: str) -> Any:
 
 
 def enliven(model: Any) -> Any:
-    """``model`` in eval mode with norms and last layer as after training: nothing is 0 or 1."""
+    """``model`` in eval mode with norms as after training: nothing is 0 or 1.
+
+    The last norm of each residual branch is small, as training leaves it; otherwise gradients of
+    drawn networks change wholly with the last digit of a weight and cannot be compared.
+    """
     import torch
     from torch import nn
 
     with torch.no_grad():
-        for module in model.modules():
+        for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
-                nn.init.uniform_(module.weight, 0.3, 0.8)
+                last = name.endswith(("c.norm", "norm_c"))
+                nn.init.uniform_(module.weight, *((0.02, 0.1) if last else (0.3, 0.8)))
                 nn.init.normal_(module.bias, std=0.1)
                 if module.running_mean is not None:
                     module.running_mean.normal_(0, 0.1)

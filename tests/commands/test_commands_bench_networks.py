@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from avadet.cli import main
-from avadet.commands import bench_networks, bench_roofline
-from avadet.models.action import ActionClassifier
+from avadet.commands import bench_memory, bench_networks, bench_roofline, bench_train
+from avadet.errors import UserError
+from avadet.models.action import ActionClassifier, ActionDetector
 from avadet.models.backbones import BACKBONES
-from avadet.models.heads import PoolHead
+from avadet.models.heads import PoolHead, RoIHead
 
 
 def test_infer_tells_times_differences_and_ceilings(
@@ -100,3 +102,59 @@ def test_pytorchvideo_beside_ours(tmp_path: Path) -> None:
     gaps = {row["name"]: row["largest difference"] for row in found["rows"]}
     assert found["baseline"] == "pytorchvideo, float32"
     assert gaps["pytorchvideo, float32"] < 1e-5
+
+
+def test_gradients_of_a_training_step_are_compared() -> None:
+    """bfloat16 must not move the gradient much more than rounded weights do in float32."""
+    torch.manual_seed(0)
+    backbone = BACKBONES.get("slow_tiny")()
+    model = bench_networks.enliven(ActionDetector(backbone, RoIHead(backbone.out_channels, 6)))
+    model.description = SimpleNamespace(num_classes=6)
+    video = torch.randn(2, 3, 16, 64, 64)
+    boxes = [bench_networks.draw_boxes(3, 64) for _ in range(2)]
+    subject = bench_networks.Subject("tiny", model, video, boxes, None, None, [])
+    steps = bench_train.make_steps(subject, torch.device("cpu"), recompute=True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    facts = bench_train.compare(
+        {**steps, "rounded": bench_train.rounded_step(subject, steps[bench_train.PLAIN])}
+    )
+    plain, ours, again, rounded = facts.values()
+    assert plain["gradient difference"] == 0.0
+    noise = rounded["gradient difference"]
+    assert noise is not None
+    assert ours["gradient difference"] is not None
+    assert 0 < noise < 0.2
+    assert ours["gradient difference"] < 4 * noise
+    assert again == ours
+    for step in steps.values():
+        step.run()
+    # Every case has weights of its own.
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_gradients_that_are_no_numbers_are_an_error() -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES.get("slow_tiny")()
+    model = ActionClassifier(backbone, PoolHead(backbone.out_channels, 6))
+    model.description = SimpleNamespace(num_classes=6)
+    video = torch.full((1, 3, 16, 32, 32), float("nan"))
+    subject = bench_networks.Subject("tiny", model, video, None, None, None, [])
+    with pytest.raises(UserError, match="not finite"):
+        bench_train.compare(bench_train.make_steps(subject, torch.device("cpu")))
+
+
+def test_resident_memory_is_watched() -> None:
+    with bench_memory.Resident() as watched:
+        block = torch.ones(2**24)
+        del block
+    assert 2**25 < watched.peak - watched.before < 2**28
+
+
+def test_memory_of_one_case(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "bench memory --networks x3d_m_16x5_k400 --side 32 --device cpu --case"
+    assert main([*words.split(), "scoring, as trained"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bytes"] > 0
+    assert found["shape"] == "1x3x16x32x32"
+    assert main([*words.split(), "scoring, pytorchvideo"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] is None
