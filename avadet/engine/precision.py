@@ -4,7 +4,8 @@ Measured in training on CPU, speed over float32 in plain layout (torch 2.14, one
 
 - bfloat16 with ``channels_last_3d``: small and full 3D ResNets 2.8 with AMX, 3.6-5.0 with
   AVX512-BF16 alone (2.7-4.3 with the stem in float32); the tiny SlowFast 2.1 on 112 pixels, 1.2 on
-  64, the tiny ir-CSN 1.06;
+  64; the tiny ir-CSN and X3D-M 2.8, with the gradients of ``models.depthwise`` (0.9-1.0 with
+  torch's);
 - bfloat16 in plain layout: 1.3 with AMX, 1.05-3.4 with AVX512-BF16;
 - float32 with ``channels_last_3d``: 1.0-1.3, but 0.8-0.9 for the tiny networks.
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avadet.models.depthwise import DepthwiseConv3d
+
 
 class FusedConv3d(nn.Module):
     """A convolution for inference: own number format, channels-last weights, ReLU on request.
@@ -152,8 +154,9 @@ def fuse_convolutions(model: nn.Module, dtype: torch.dtype) -> int:
     count = 0
     for module in model.modules():
         for name, child in module.named_children():
-            # A subclass with a forward of its own does more than a convolution.
-            if isinstance(child, nn.Conv3d) and type(child).forward is nn.Conv3d.forward:
+            # Another subclass with a forward of its own does more than a convolution.
+            plain = nn.Conv3d.forward, DepthwiseConv3d.forward
+            if isinstance(child, nn.Conv3d) and type(child).forward in plain:
                 setattr(module, name, FusedConv3d(child, dtype))
                 count += 1
     return count

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avadet.models.depthwise import DepthwiseConv3d
+
 Triple = tuple[int, int, int]
 NormMaker = Callable[[int], nn.Module]
 
@@ -62,7 +64,9 @@ ConvMaker = Callable[[ConvSpec], nn.Module]
 
 def plain_conv(spec: ConvSpec, groups: int = 1) -> nn.Conv3d:
     """One 3D convolution without bias."""
-    return nn.Conv3d(
+    depthwise = groups > 1 and groups == spec.in_channels == spec.out_channels
+    kind = DepthwiseConv3d if depthwise else nn.Conv3d
+    return kind(
         spec.in_channels,
         spec.out_channels,
         spec.kernel,
