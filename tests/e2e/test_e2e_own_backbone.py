@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -18,28 +19,9 @@ from avadet.models.preprocess import Preprocessing
 from avadet.registry import Registry
 from avadet.video.writer import VideoWriter
 
-# What a person writes; the same lines stand in docs/design.md.
-NETWORK = '''"""Two convolutions."""
-
-from torch import nn
-
-
-class TwoLayers(nn.Module):
-    def __init__(self, *, width: int = 8) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv3d(3, width, (3, 4, 4), stride=(2, 4, 4), padding=(1, 0, 0)),
-            nn.BatchNorm3d(width),
-            nn.ReLU(),
-            nn.Conv3d(width, 4 * width, (3, 4, 4), stride=(1, 4, 4), padding=(1, 0, 0)),
-            nn.ReLU(),
-        )
-        self.out_channels = (4 * width,)
-        self.strides = (16,)
-
-    def forward(self, video):
-        return (self.layers(video),)
-'''
+# What a person writes, as docs/design.md shows it.
+DESIGN = Path(__file__).resolve().parents[2] / "docs" / "design.md"
+NETWORK = re.findall(r"```python\n(# my_network\.py.*?)```", DESIGN.read_text(), re.DOTALL)[0]
 CONFIG = """task: ava
 out: runs/mine
 model:
