@@ -193,7 +193,11 @@ class FrameLists:
         self.lists = [Path(path) for path in lists]
         self._frames: dict[str, Sequence[Path]] = {}
         for path in self.lists:
+            found: set[str] = set()
             for video, names in _read_frame_list(path):
+                if video in found:
+                    raise UserError(f"{path}: the frames of {video} do not follow one another")
+                found.add(video)
                 self._frames[video] = compact([str(self.folder / name) for name in names])
 
     def open(self, video: str) -> FrameFolderReader:

@@ -283,3 +283,12 @@ def test_hostile_frame_lists(tmp_path: Path, line: str, message: str) -> None:
     path.write_text(f"original_vido_id video_id frame_id path labels\n{line}\n")
     with pytest.raises(UserError, match=message):
         CharadesDataset(tmp_path, path, num_classes=3)
+
+
+def test_frames_that_are_torn_apart(frames: Path, tmp_path: Path) -> None:
+    lines = ["original_vido_id video_id frame_id path labels"]
+    lines += [f'{name} 0 0 {name}/{name}-000001.png ""' for name in ("a", "b", "a")]
+    path = tmp_path / "train.csv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"train\.csv: the frames of a do not follow one another"):
+        CharadesDataset(frames, path, num_classes=3)
