@@ -22,6 +22,7 @@ BENCHES = {
     "person-views": "person AP of mirror images, sizes and smoothing on crowded movies",
     "memory-bank": "what a feature bank gives on classes that need many seconds of context",
     "demo": "the stages of the demo, overlapped and one after another",
+    "pretraining": "Mini-AVA from scratch, linearly probed and fine-tuned from Mini-Kinetics",
 }
 
 
