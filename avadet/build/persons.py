@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from avadet.build.components import given, validate
 from avadet.config import RunConfig
 from avadet.data.media import MovieFolder
 from avadet.errors import UserError
 from avadet.persons import pictures
 from avadet.persons import weights as person_weights
+from avadet.persons.base import choose_engine
 from avadet.persons.coco import read_person_boxes
 from avadet.persons.faster_rcnn import DetectorDescription, FasterRCNN
 from avadet.persons.images import ImagePreprocessing
 from avadet.persons.task import PersonDetectionTask
+
+if TYPE_CHECKING:
+    from avadet.persons.detectron2_task import Detectron2Task
 
 
 def build_person_detector(config: RunConfig) -> FasterRCNN:
@@ -70,8 +76,16 @@ def build_person_pictures(
 
 def build_person_task(
     config: RunConfig, model: FasterRCNN, held_out: pictures.PictureSource | None
-) -> PersonDetectionTask:
-    """Loss and AP of a person detector."""
+) -> PersonDetectionTask | Detectron2Task:
+    """Loss and AP of a person detector, by the engine that ``persons.engine`` names.
+
+    Raises:
+        UserError: the detectron2 engine is asked for and not installed, or has no such network.
+    """
+    if choose_engine(config.persons.engine, "") == "detectron2":
+        from avadet.persons.detectron2_task import Detectron2Task
+
+        return Detectron2Task(model, held_out, batch_size=config.eval.batch_size)
     return PersonDetectionTask(model, held_out, batch_size=config.eval.batch_size)
 
 

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--short-side", type=int, default=800)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="native's")
+    parser.add_argument(
+        "--precision", nargs="+", default=["fp32"], choices=("fp32", "bf16"), help="native's"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads of torch")
 
 
@@ -50,12 +52,16 @@ def run(args: argparse.Namespace) -> int:
         print("The detectron2 library is not installed: native engine alone.")
     print(
         f"{len(frames)} frames of {frames[0].shape[1]}x{frames[0].shape[0]}, short side "
-        f"{args.short_side}, batch {args.batch_size}, {args.device} {args.precision}, "
+        f"{args.short_side}, batch {args.batch_size}, {args.device}, "
         f"{'CPU time' if args.device == 'cpu' else 'wall time'}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}\n"
     )
-    print("| model | native ms/frame | detectron2 ms/frame | ratio | boxes | largest difference |")
-    print("|---|---|---|---|---|---|")
+    columns = [f"native {precision} ms/frame" for precision in args.precision]
+    columns += ["detectron2 fp32 ms/frame"]
+    columns += [f"native {precision} / detectron2" for precision in args.precision]
+    columns += ["boxes", f"largest difference ({args.precision[0]})"]
+    print("| model | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder:
             weights = args.weights or draw_weights(name, Path(folder) / "drawn.pth")
@@ -64,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(name: str, weights: Any, frames: list[Any], args: argparse.Namespace, here: bool) -> str:
-    import numpy as np
-
     from avadet.persons.native import NativeDetector
 
     common = {
@@ -74,12 +78,14 @@ def _row(name: str, weights: Any, frames: list[Any], args: argparse.Namespace, h
         "short_side": args.short_side,
         "batch_size": args.batch_size,
     }
-    native = NativeDetector.from_file(weights, precision=args.precision, **common)
-    engines: list[Any] = [native]
+    engines: list[Any] = [
+        NativeDetector.from_file(weights, precision=precision, **common)
+        for precision in args.precision
+    ]
     if here:
         from avadet.persons.detectron2 import Detectron2Detector
 
-        engines.append(Detectron2Detector(weights, **common))
+        engines.append(Detectron2Detector.from_file(weights, **common))
     answers = [engine.detect(frames) for engine in engines]
     times: list[list[float]] = [[] for _ in engines]
     # CPU time of all threads is what other work on the machine does not change.
@@ -91,17 +97,22 @@ def _row(name: str, weights: Any, frames: list[Any], args: argparse.Namespace, h
             _wait(args.device)
             spent.append((clock() - start) * 1000 / len(frames))
     best = [statistics.median(spent) for spent in times]
-    count = sum(len(answer) for answer in answers[0])
-    if not here:
-        return f"| {name} | {best[0]:.0f} | - | - | {count} | - |"
-    if [len(a) for a in answers[0]] != [len(b) for b in answers[1]]:
-        difference = f"counts differ: {count} and {sum(map(len, answers[1]))}"
-    else:
-        gaps = [np.abs(a.boxes_px - b.boxes_px).max(initial=0.0) for a, b in zip(*answers)]
-        scores = [np.abs(a.scores - b.scores).max(initial=0.0) for a, b in zip(*answers)]
-        difference = f"{max(gaps):.1e} px, score {max(scores):.1e}"
-    ratio = best[0] / best[1]
-    return f"| {name} | {best[0]:.0f} | {best[1]:.0f} | {ratio:.2f} | {count} | {difference} |"
+    own = best[: len(args.precision)]
+    cells = [f"{value:.0f}" for value in best] + ["-"] * (not here)
+    cells += [f"{value / best[-1]:.2f}" if here else "-" for value in own]
+    cells += [str(sum(map(len, answers[0])))]
+    cells += [_difference(answers[0], answers[-1]) if here else "-"]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _difference(ours: list[Any], theirs: list[Any]) -> str:
+    import numpy as np
+
+    if [len(a) for a in ours] != [len(b) for b in theirs]:
+        return f"counts differ: {sum(map(len, ours))} and {sum(map(len, theirs))}"
+    gaps = [np.abs(a.boxes_px - b.boxes_px).max(initial=0.0) for a, b in zip(ours, theirs)]
+    scores = [np.abs(a.scores - b.scores).max(initial=0.0) for a, b in zip(ours, theirs)]
+    return f"{max(gaps):.1e} px, score {max(scores):.1e}"
 
 
 def _wait(device: str) -> None:

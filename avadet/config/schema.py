@@ -93,6 +93,13 @@ class ModelConfig(_Node):
     norm_clips: Positive = 8
 
 
+class PersonsConfig(_Node):
+    """Whose person detector is trained: avadet's own network, or the detectron2 library's with the
+    same weights. ``auto`` takes the library where it is installed."""
+
+    engine: Literal["auto", "native", "detectron2"] = "native"
+
+
 class RandAugmentConfig(_Node):
     """Image operations drawn per clip: ``layers`` of them, each with a level around ``magnitude``
     (0 to 10). The defaults are MViT's."""
@@ -309,6 +316,7 @@ class RunConfig(_Node):
     device: str = "auto"
     checkpoint: str | None = None
     model: ModelConfig = ModelConfig()
+    persons: PersonsConfig = PersonsConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()

@@ -62,8 +62,8 @@ def detectron2_is_here() -> bool:
 def choose_engine(engine: str, weights: str | os.PathLike[str]) -> str:
     """Turns "auto" into an engine, and says which.
 
-    ``auto`` takes detectron2 where the library is installed and the weights are Detectron2's;
-    avadet's own files are for the native engine alone.
+    ``auto`` takes detectron2 where the library is installed and the weights are Detectron2's. It
+    reads avadet's own files of the same architectures too, when asked for by name.
 
     Raises:
         UserError: an unknown engine, or detectron2 asked for where it is not installed.
@@ -78,14 +78,11 @@ def choose_engine(engine: str, weights: str | os.PathLike[str]) -> str:
             return "native"
         _log.info("person detector: detectron2 engine (the library is installed)")
         return "detectron2"
-    if engine == "detectron2":
-        if not detectron2_is_here():
-            raise UserError(
-                "persons engine 'detectron2': the library is not installed; see the README for "
-                "its install line, or use engine 'native', which reads the same weights"
-            )
-        if own_file:
-            raise UserError(f"{weights}: avadet's own weights; use engine 'native'")
+    if engine == "detectron2" and not detectron2_is_here():
+        raise UserError(
+            "persons engine 'detectron2': the library is not installed; see the README for "
+            "its install line, or use engine 'native', which reads the same weights"
+        )
     return engine
 
 
@@ -144,7 +141,7 @@ def create_detector(
     else:
         from avadet.persons.detectron2 import Detectron2Detector
 
-        other = Detectron2Detector(
+        other = Detectron2Detector.from_file(
             weights,
             config=config,
             score_threshold=score_threshold,

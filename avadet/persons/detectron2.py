@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from avadet.convert import detectron2 as tables
 from avadet.convert.unpickle import read_checkpoint
 from avadet.errors import UserError
 from avadet.persons.base import PersonBoxes
-from avadet.persons.weights import WHERE_TO_GET
+from avadet.persons.faster_rcnn import FasterRCNN
+from avadet.persons.weights import WHERE_TO_GET, load
 
 # avadet's names of architectures and the library's configurations of the same.
 CONFIGS = {
@@ -107,26 +109,114 @@ def _fill(model: Any, state: dict[str, Any], config: str) -> None:
     model.load_state_dict(fitting, strict=False)
 
 
+def from_native(native: FasterRCNN, **settings: Any) -> tuple[Any, Any]:
+    """(model in evaluation mode, configuration) of the library, as a native detector is.
+
+    Raises:
+        UserError: the library has no configuration of its architecture.
+    """
+    description = native.description
+    assert description is not None, "detectors from files and configs carry a description"
+    if description.name not in CONFIGS:
+        raise UserError(
+            f"the detectron2 library has no configuration of {description.name}; it has "
+            f"{', '.join(CONFIGS)}. Use engine 'native'"
+        )
+    pixels, args = description.preprocessing, description.args
+    values: dict[str, Any] = {
+        "MODEL__DEVICE": str(next(native.parameters()).device),
+        "MODEL__WEIGHTS": "",
+        "MODEL__PIXEL_MEAN": list(pixels.mean),
+        "MODEL__PIXEL_STD": list(pixels.std),
+        "MODEL__BACKBONE__FREEZE_AT": int(args.get("freeze_at", 0)),
+        "MODEL__ROI_HEADS__NUM_CLASSES": native.box_head.num_classes,
+        "INPUT__FORMAT": pixels.channel_order.upper(),
+        "INPUT__MIN_SIZE_TEST": pixels.short_side,
+        "INPUT__MAX_SIZE_TEST": pixels.max_side,
+    }
+    if "stride_in_1x1" in args:
+        values["MODEL__RESNETS__STRIDE_IN_1X1"] = bool(args["stride_in_1x1"])
+    if "top" in args:
+        values["TEST__DETECTIONS_PER_IMAGE"] = int(args["top"])
+    if "anchor_sizes" in args:
+        values["MODEL__ANCHOR_GENERATOR__SIZES"] = [[float(s)] for s in args["anchor_sizes"]]
+    state = native.state_dict()
+    names = tables.original_names(state)
+    values |= settings
+    return build(
+        CONFIGS[description.name], {names[own]: value for own, value in state.items()}, **values
+    )
+
+
+class LibraryLosses(nn.Module):
+    """The library's network as the training loop wants it: pictures and boxes in, losses out.
+
+    Args:
+        library: a GeneralizedRCNN.
+        channel_order: "BGR" or "RGB", what it expects of pictures.
+    """
+
+    def __init__(self, library: nn.Module, channel_order: str) -> None:
+        super().__init__()
+        self.library = library
+        self.reverse = channel_order == "BGR"
+
+    def forward(
+        self, frames: Sequence[np.ndarray], boxes_px: Sequence[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The losses of RGB pictures (H,W,3) uint8 of final sizes and boxes (N,4) px of people."""
+        from detectron2.structures import Boxes, Instances
+        from detectron2.utils.events import EventStorage
+
+        device = next(self.library.parameters()).device
+        inputs = []
+        for frame, boxes in zip(frames, boxes_px, strict=True):
+            truth = Instances(frame.shape[:2])
+            truth.gt_boxes = Boxes(boxes.to(device))
+            truth.gt_classes = torch.zeros(len(boxes), dtype=torch.int64, device=device)
+            inputs.append({"image": _as_input(frame, self.reverse), "instances": truth})
+        with EventStorage():  # where the library's losses log; nothing of it is kept
+            return self.library(inputs)
+
+
 class Detectron2Detector:
     """A Faster R-CNN of the detectron2 library.
 
     Args:
-        weights: ``.pkl`` or ``.pth`` file.
-        config: yaml file or name; None finds the COCO-Detection one that the shapes belong to.
+        model, cfg: in evaluation mode, and its configuration; see :func:`build`.
         score_threshold: boxes below it are left out.
-        device: "auto", "cpu", "cuda", ...
         short_side, max_side: other sizes than the configuration's.
         nms_threshold: other than the configuration's.
         batch_size: frames per forward pass.
         person_class: index of the person among the foreground classes.
-
-    Raises:
-        UserError: the weights are missing, of another kind, or do not fit the configuration.
     """
 
     def __init__(
         self,
-        weights: str | os.PathLike[str],
+        model: Any,
+        cfg: Any,
+        *,
+        score_threshold: float = 0.05,
+        short_side: int | None = None,
+        max_side: int | None = None,
+        nms_threshold: float | None = None,
+        batch_size: int = 8,
+        person_class: int = 0,
+    ) -> None:
+        self.model, self.cfg = model, cfg
+        predictor = model.roi_heads.box_predictor
+        predictor.test_score_thresh = float(score_threshold)
+        if nms_threshold is not None:
+            predictor.test_nms_thresh = float(nms_threshold)
+        self.short_side: int = cfg.INPUT.MIN_SIZE_TEST if short_side is None else short_side
+        self.max_side: int = cfg.INPUT.MAX_SIZE_TEST if max_side is None else max_side
+        self.batch_size = batch_size
+        self.person_class = person_class
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
         *,
         config: str | os.PathLike[str] | None = None,
         score_threshold: float = 0.05,
@@ -135,33 +225,41 @@ class Detectron2Detector:
         max_side: int | None = None,
         nms_threshold: float | None = None,
         batch_size: int = 8,
-        person_class: int = 0,
-    ) -> None:
-        if not Path(weights).is_file():
-            raise UserError(f"{weights}: no such weights file; {WHERE_TO_GET}")
-        content, _ = read_checkpoint(weights)
-        if not isinstance(content, dict) or not tables.is_detectron2(content):
-            raise UserError(f"{weights}: not a Detectron2 Faster R-CNN; {WHERE_TO_GET}")
-        state = dict(content.get("model", content))
-        bias = state["roi_heads.box_predictor.cls_score.bias"]
-        settings: dict[str, Any] = {
-            "MODEL__DEVICE": _device(device),
-            "MODEL__WEIGHTS": "",
-            "MODEL__ROI_HEADS__NUM_CLASSES": len(bias) - 1,
-            "MODEL__ROI_HEADS__SCORE_THRESH_TEST": float(score_threshold),
-            # A person detector draws boxes only.
-            "MODEL__KEYPOINT_ON": False,
-            "MODEL__MASK_ON": False,
-        }
-        if nms_threshold is not None:
-            settings["MODEL__ROI_HEADS__NMS_THRESH_TEST"] = float(nms_threshold)
-        if config is None:
-            config = CONFIGS[tables.convert(content, str(weights)).name]
-        self.model, self.cfg = build(config, state, **settings)
-        self.short_side: int = self.cfg.INPUT.MIN_SIZE_TEST if short_side is None else short_side
-        self.max_side: int = self.cfg.INPUT.MAX_SIZE_TEST if max_side is None else max_side
-        self.batch_size = batch_size
-        self.person_class = person_class
+        person_class: int | None = None,
+    ) -> Detectron2Detector:
+        """From a ``.pkl`` or ``.pth`` of the library, or avadet's ``.safetensors``.
+
+        Args:
+            config: yaml file or name; None finds the COCO-Detection one of these shapes.
+            person_class: None takes the file's own, else the first.
+
+        Raises:
+            UserError: the weights are missing, of another kind, or do not fit the configuration.
+        """
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such weights file; {WHERE_TO_GET}")
+        if str(path).endswith(".safetensors"):
+            native = load(path)
+            assert native.description is not None
+            if config is not None:
+                raise UserError(
+                    f"{path}: avadet's own files hold their settings; leave out {config}"
+                )
+            model, cfg = from_native(native, MODEL__DEVICE=_device(device))
+            person = native.description.person_class if person_class is None else person_class
+        else:
+            model, cfg = _from_library_file(path, config, device)
+            person = person_class or 0
+        return cls(
+            model,
+            cfg,
+            score_threshold=score_threshold,
+            short_side=short_side,
+            max_side=max_side,
+            nms_threshold=nms_threshold,
+            batch_size=batch_size,
+            person_class=person,
+        )
 
     def with_short_side(self, short_side: int) -> Detectron2Detector:
         """The same detector (and the same weights in memory) at another size."""
@@ -183,11 +281,10 @@ class Detectron2Detector:
         resize = ResizeShortestEdge([self.short_side, self.short_side], self.max_side)
         inputs = []
         for frame in frames:
-            pixels = frame[:, :, ::-1] if self.cfg.INPUT.FORMAT == "BGR" else frame
-            given = AugInput(np.ascontiguousarray(pixels))
+            given = AugInput(frame)
             resize(given)
-            tensor = torch.from_numpy(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
-            inputs.append({"image": tensor, "height": frame.shape[0], "width": frame.shape[1]})
+            picture = _as_input(given.image, self.cfg.INPUT.FORMAT == "BGR")
+            inputs.append({"image": picture, "height": frame.shape[0], "width": frame.shape[1]})
         with torch.inference_mode():
             answers = self.model(inputs)
         found = []
@@ -197,6 +294,32 @@ class Detectron2Detector:
             boxes = people.pred_boxes.tensor.float().numpy()
             found.append(PersonBoxes(boxes, people.scores.float().numpy()))
         return found
+
+
+def _from_library_file(
+    path: str | os.PathLike[str], config: str | os.PathLike[str] | None, device: str
+) -> tuple[Any, Any]:
+    content, _ = read_checkpoint(path)
+    if not isinstance(content, dict) or not tables.is_detectron2(content):
+        raise UserError(f"{path}: not a Detectron2 Faster R-CNN; {WHERE_TO_GET}")
+    state = dict(content.get("model", content))
+    settings: dict[str, Any] = {
+        "MODEL__DEVICE": _device(device),
+        "MODEL__WEIGHTS": "",
+        "MODEL__ROI_HEADS__NUM_CLASSES": len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        # A person detector draws boxes only.
+        "MODEL__KEYPOINT_ON": False,
+        "MODEL__MASK_ON": False,
+    }
+    if config is None:
+        config = CONFIGS[tables.convert(content, str(path)).name]
+    return build(config, state, **settings)
+
+
+def _as_input(frame: np.ndarray, reverse: bool) -> torch.Tensor:
+    """(3,H,W) of the channel order that the library's network expects."""
+    pixels = frame[:, :, ::-1] if reverse else frame
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def _device(asked: str) -> str:

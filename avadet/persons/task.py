@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avadet.persons import images, weights
-from avadet.persons.base import PersonBoxes
+from avadet.persons.base import PersonBoxes, PersonDetector
 from avadet.persons.coco import average_precision
 from avadet.persons.faster_rcnn import FasterRCNN
 from avadet.persons.native import NativeDetector
@@ -95,7 +95,7 @@ def _detector(model: nn.Module) -> FasterRCNN:
 
 
 def detect_all(
-    detector: NativeDetector, source: PictureSource, batch_size: int = 16
+    detector: PersonDetector, source: PictureSource, batch_size: int = 16
 ) -> tuple[dict[Keyframe, PersonBoxes], dict[Keyframe, np.ndarray]]:
     """Detections and true boxes (px) of every picture of a source."""
     found: dict[Keyframe, PersonBoxes] = {}
