@@ -174,17 +174,14 @@ def make_table(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, float]) 
 
     lines = [
         "| | frame-mAP | classes that a clip shows | classes that need long context | "
-        "parameters (M) | training (min) |",
-        "|---|---:|---:|---:|---:|---:|",
+        "parameters (M) |",
+        "|---|---:|---:|---:|---:|",
     ]
     values = " | ".join(f"{100 * ceiling[kind]:.1f}" for kind in ("all", "shown", "hidden"))
-    lines.append(f"| {CEILING} | {values} | | |")
+    lines.append(f"| {CEILING} | {values} | |")
     for name in dict.fromkeys(row["head"] for row in rows):
         group = [row for row in rows if row["head"] == name]
         means = [_means(row["AP"]) for row in group]
         cells = [cell([each[kind] for each in means]) for kind in ("all", "shown", "hidden")]
-        minutes = statistics.fmean(row["minutes"] for row in group)
-        lines.append(
-            f"| {name} | {' | '.join(cells)} | {group[0]['params'] / 1e6:.2f} | {minutes:.1f} |"
-        )
+        lines.append(f"| {name} | {' | '.join(cells)} | {group[0]['params'] / 1e6:.2f} |")
     return "\n".join(lines) + "\n"
