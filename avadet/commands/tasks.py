@@ -105,6 +105,7 @@ def _ava(config: RunConfig) -> Parts:
         model,
         loss=build.build_loss(config),
         preprocessing=model.description.preprocessing,
+        box_bucket=config.train.box_bucket,
         activation=model.description.activation,
         eval_batches=None if test is None else build_test_loader(config, test),
         evaluator=None
@@ -212,6 +213,7 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
     """(optimiser, learning-rate schedule)."""
     from avadet.build import build_multigrid
     from avadet.engine.optim import create_optimizer
+    from avadet.engine.precision import default_device
     from avadet.engine.schedule import create_schedule
     from avadet.models.depth import layer_scales
 
@@ -225,6 +227,8 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
         momentum=train.momentum,
         nesterov=train.nesterov,
         betas=train.betas,
+        # Sharded parameters become other objects, which the fused kernels were not tried on.
+        fused=default_device(config.device).type == "cuda" and train.sharding == "none",
         lr_scales=layer_scales(model, train.layer_decay) if train.layer_decay else None,
     )
     cycles = build_multigrid(config)
@@ -240,6 +244,18 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
         warmup_lr=train.warmup_lr,
     )
     return optimizer, schedule
+
+
+def compile_backbone(model: Any, mode: Any) -> None:
+    """Compiles the backbone, whose shapes the crop fixes; the head's change with the boxes.
+
+    Raises:
+        UserError: the network has no backbone apart.
+    """
+    if not hasattr(model, "backbone") or not hasattr(model, "head"):
+        raise UserError("train.compile: for action networks; person detectors change shape")
+    model.backbone.compile(mode=None if mode is True else mode, dynamic=False)
+    log.info("the backbone is compiled in the first steps, which takes minutes")
 
 
 def train(config: RunConfig, *, resume: bool) -> Any:
@@ -263,6 +279,8 @@ def train(config: RunConfig, *, resume: bool) -> Any:
         if config.train.activation_checkpointing == "blocks":
             count = recompute_blocks(getattr(parts.task.model, "backbone", parts.task.model))
             log.info("%d blocks are computed again in the backward pass", count)
+        if config.train.compile:
+            compile_backbone(parts.task.model, config.train.compile)
         if config.model.freeze == "backbone":
             freeze(parts.task.model.backbone)
             log.info("the backbone is frozen; the head alone is trained")

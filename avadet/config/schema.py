@@ -245,6 +245,9 @@ class TrainConfig(_Node):
             the backward pass: a third more computing for a fraction of the memory.
         sharding: ``fsdp2`` keeps a part of the weights, gradients and optimiser state on each of
             several processes, for networks that one GPU cannot train.
+        compile: torch.compile of the backbone, with CUDA graphs for ``reduce-overhead``; for
+            GPUs. Evaluations, whose clips differ in size, run without.
+        box_bucket: boxes of a batch are padded to a multiple of it, so that shapes seldom change.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 20
@@ -271,6 +274,8 @@ class TrainConfig(_Node):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     activation_checkpointing: Literal["none", "blocks"] = "none"
     sharding: Literal["none", "fsdp2"] = "none"
+    compile: Literal[False, True, "reduce-overhead"] = False
+    box_bucket: Positive = 1
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precise_bn_batches: Annotated[int, Field(ge=0)] = 0

@@ -11,6 +11,7 @@ from avadet.engine import distributed
 from avadet.engine.infer import run_detector
 from avadet.engine.task import Task
 from avadet.models.preprocess import Preprocessing, normalize
+from avadet.models.roi import Boxes, PackedBoxes
 from avadet.structures import Batch, Detections
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -32,6 +33,8 @@ class AvaTask(Task):
         eval_batches: this process's share of the test set; iterated anew at each evaluation.
         evaluator: detections of the whole test set -> metrics, the most important first; called
             on the main process.
+        box_bucket: the boxes of a training batch are padded to a multiple of it, so that shapes
+            seldom change (compiled networks); the loss does not see the padding.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class AvaTask(Task):
         activation: str = "sigmoid",
         eval_batches: Iterable[Batch] | None = None,
         evaluator: Evaluator | None = None,
+        box_bucket: int = 1,
     ) -> None:
         if (eval_batches is None) != (evaluator is None):
             raise ValueError("eval_batches and evaluator belong together")
@@ -52,12 +56,17 @@ class AvaTask(Task):
         self._activation = activation
         self._eval_batches = eval_batches
         self._evaluator = evaluator
+        self._box_bucket = box_bucket
 
     def loss(self, batch: Batch) -> Tensor:
         if batch.labels is None:
             raise ValueError(f"no labels to learn from: {', '.join(self.describe(batch))}")
         video = normalize(batch.video, self._preprocessing)
-        logits = self.model(video, batch.boxes_px, *batch.bank_inputs)  # (sum N_i, K)
+        boxes: Boxes = batch.boxes_px
+        if self._box_bucket > 1:
+            boxes = PackedBoxes.pack(boxes, self._box_bucket)
+        logits = self.model(video, boxes, *batch.bank_inputs)
+        logits = logits[: sum(map(len, batch.boxes_px))]  # (sum N_i, K)
         if len(logits) == 0:
             return logits.float().sum()
         return self._loss(logits.float(), batch.labels)

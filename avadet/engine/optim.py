@@ -104,8 +104,11 @@ def create_optimizer(
     momentum: float = 0.9,
     nesterov: bool = True,
     betas: tuple[float, float] = (0.9, 0.999),
+    fused: bool = False,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW (decoupled decay), over ``parameter_groups``.
+
+    ``fused`` updates all weights in a few kernels: for GPUs.
 
     Raises:
         UserError: the name is unknown or a value does not fit.
@@ -122,10 +125,14 @@ def create_optimizer(
         if name == "sgd":
             # Nesterov without momentum is plain gradient descent, which torch refuses to spell so.
             return torch.optim.SGD(
-                groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
+                groups,
+                lr=lr,
+                momentum=momentum,
+                nesterov=nesterov and momentum > 0,
+                fused=fused or None,
             )
         if name == "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=betas)
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused or None)
     except ValueError as error:
         raise UserError(f"optimizer '{name}': {error}") from error
     raise UserError(f"unknown optimizer '{name}'. Known: adamw, sgd")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from avadet.models.heads import activate
+from avadet.models.roi import Boxes
 
 if TYPE_CHECKING:
     from avadet.models.description import ModelDescription
@@ -81,7 +82,7 @@ class ActionDetector(_ActionModel):
     def forward(
         self,
         video: Video,
-        boxes: Sequence[Tensor],
+        boxes: Boxes,
         bank: Tensor | None = None,
         bank_mask: Tensor | None = None,
     ) -> Tensor:

@@ -12,7 +12,7 @@ from avadet.errors import UserError
 from avadet.models.feature_bank import BANK_OPERATORS
 from avadet.models.heads import HEADS, RoIHead
 from avadet.models.layers import init_linear
-from avadet.models.roi import batch_index
+from avadet.models.roi import Boxes, batch_index
 from avadet.structures import BankWindow
 
 
@@ -110,7 +110,7 @@ class FeatureBankHead(RoIHead):
     def forward(
         self,
         maps: Sequence[Tensor],
-        boxes: Sequence[Tensor],
+        boxes: Boxes,
         bank: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:

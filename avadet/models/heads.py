@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from avadet.errors import UserError
 from avadet.models.layers import init_linear, pool_frames
-from avadet.models.roi import align_regions, batch_index, extend_boxes
+from avadet.models.roi import Boxes, align_regions, batch_index, extend_all
 from avadet.registry import Registry
 
 HEADS = Registry("head")
@@ -181,13 +181,13 @@ class RoIHead(nn.Module):
             width = mlp_hidden
         self.projection = init_linear(nn.Linear(width, num_classes), init_std)
 
-    def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], boxes: Boxes) -> Tensor:
         x = self.dropout(self.features(maps, boxes))
         if self.hidden is not None:
             x = F.relu(self.hidden(x))
         return self.projection(x)
 
-    def features(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+    def features(self, maps: Sequence[Tensor], boxes: Boxes) -> Tensor:
         """What is known of each box before the last layers; a long-term bank stores these.
 
         Shape: -> (sum N_i, C), or (sum N_i, 2C) with context, float32.
@@ -199,7 +199,7 @@ class RoIHead(nn.Module):
             wanted = boxes
             if any(self.extend):
                 height, width = (side * stride for side in flat.shape[2:])
-                wanted = [extend_boxes(own, self.extend, height, width) for own in boxes]
+                wanted = extend_all(boxes, self.extend, height, width)
             regions = align_regions(
                 flat, wanted, stride=stride, resolution=self.resolution, aligned=self.aligned
             )

@@ -108,7 +108,18 @@ def normalize(video: Tensor, preprocessing: Preprocessing) -> Tensor:
         video = video.flip(axis)
     # The result is always a new tensor, so that the arithmetic can run in place.
     x = video.to(torch.float32, copy=True)
-    mean = torch.tensor(preprocessing.mean, device=x.device).view(3, 1, 1, 1)
-    std = torch.tensor(preprocessing.std, device=x.device).view(3, 1, 1, 1)
-    x = x.div_(255.0).sub_(mean).div_(std)
+    x.div_(255.0)
+    # Numbers rather than tensors of them, which would travel to the GPU and be waited for.
+    for part, mean, std in _channels(x, axis, preprocessing):
+        part.sub_(mean).div_(std)
     return x.narrow(axis, 0, 2) if preprocessing.modality == "flow" else x
+
+
+def _channels(
+    x: Tensor, axis: int, preprocessing: Preprocessing
+) -> list[tuple[Tensor, float, float]]:
+    """What has one mean and one deviation: all of the clip, or a channel at a time."""
+    pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
+    if len(set(pairs)) == 1:
+        return [(x, *pairs[0])]
+    return [(x.select(axis, c), *pair) for c, pair in enumerate(pairs)]

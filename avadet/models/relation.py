@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from avadet.models.heads import HEADS, RoIHead
 from avadet.models.layers import ConvNorm, batch_norm, init_convolutions, pool_frames
-from avadet.models.roi import align_regions, batch_index
+from avadet.models.roi import Boxes, align_regions, batch_index
 
 
 class ActorRelationHead(RoIHead):
@@ -67,7 +67,7 @@ class ActorRelationHead(RoIHead):
         self.relation = nn.ModuleList(layers)
         init_convolutions(self.relation)
 
-    def features(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+    def features(self, maps: Sequence[Tensor], boxes: Boxes) -> Tensor:
         """Shape: -> (sum N_i, C) float32."""
         flat = torch.cat([pool_frames(each, self.temporal_pool) for each in maps], 1)  # (B,C,H,W)
         stride = self.stride if isinstance(self.stride, int | float) else self.stride[0]
