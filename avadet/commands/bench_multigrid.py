@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", type=Path, metavar="FOLDER", help="also train on Mini-Kinetics drawn there"
     )
     parser.add_argument("--clips", type=int, default=60, help="training clips per class")
-    parser.add_argument("--train-epochs", type=float, default=10)
+    parser.add_argument("--train-epochs", type=float, default=12)
+    parser.add_argument("--train-side", type=bench_table.positive, default=64, help="of the crop")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     bench_table.add_arguments(parser, repeat=5)
 
@@ -145,7 +146,7 @@ def _trainings(args: argparse.Namespace) -> list[dict[str, Any]]:
     data = mini_kinetics.generate(
         args.train / "data", "small", 0, movies=args.clips, val_movies=25, seconds=2
     )
-    last = args.train_epochs
+    last, side = args.train_epochs, args.train_side
     cycles = {
         "plain": [],
         "multigrid, equal epochs": ["train.multigrid={epoch_factor: 1.0}"],
@@ -177,6 +178,9 @@ def _trainings(args: argparse.Namespace) -> list[dict[str, Any]]:
                     "train.precise_bn_batches=20",
                     "train.eval_every=0",
                     "model.norm=sub_batch",
+                    f"data.train_short_side=[{side}, {side}]",
+                    f"data.crop={side}",
+                    f"data.test_short_side={side}",
                     *extra,
                 ],
             )
