@@ -143,22 +143,18 @@ def _ava(config: Any, args: argparse.Namespace, device: Any) -> None:
         print(f"report: {args.report}")
 
 
-def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
+def score_clips(config: Any, model: Any, device: Any, precision: str) -> tuple[Any, Any]:
+    """Scores of the config's test clips, views averaged, and the data set they are of."""
     from avadet import build
     from avadet.commands.clip_data import open_clips
     from avadet.commands.tasks import build_test_loader
-    from avadet.engine import distributed
-    from avadet.engine.clip_task import ClipTask, top_accuracy
+    from avadet.engine.clip_task import ClipTask
     from avadet.engine.inference import prepare_for_scoring
-    from avadet.evaluation.clip_scores import ClipTable
-    from avadet.files import write_json
 
-    model = load_checkpoint(config)
-    config = fit_to_model(config, model)
     classes = build.read_classes(config)
     _check_classifier(config, model, classes)
     dataset = open_clips(config, classes, train=False)
-    prepared = prepare_for_scoring(model, device, args.precision)
+    prepared = prepare_for_scoring(model, device, precision)
     task = ClipTask(
         prepared.model,
         loss=build.build_loss(config),
@@ -167,7 +163,18 @@ def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
         eval_batches=build_test_loader(config, dataset),
     )
     with prepared.precision.autocast():
-        scores = task.score(prepared.model)
+        return task.score(prepared.model), dataset
+
+
+def _clips(config: Any, args: argparse.Namespace, device: Any) -> None:
+    from avadet.engine import distributed
+    from avadet.engine.clip_task import top_accuracy
+    from avadet.evaluation.clip_scores import ClipTable
+    from avadet.files import write_json
+
+    model = load_checkpoint(config)
+    config = fit_to_model(config, model)
+    scores, dataset = score_clips(config, model, device, args.precision)
     metrics = top_accuracy(scores)
     if distributed.is_main():
         folder = Path(args.out or config.out)
@@ -197,23 +204,31 @@ def _check_classifier(config: Any, model: Any, classes: Any) -> None:
         )
 
 
-def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
+def score_charades(
+    config: Any, model: Any, device: Any, precision: str, folder: Path
+) -> tuple[Any, Any]:
+    """Charades' task with its test set, and the scores of its videos."""
     from avadet import build
     from avadet.commands.tasks import charades_task
-    from avadet.engine import distributed
     from avadet.engine.inference import prepare_for_scoring
+
+    classes = build.read_classes(config)
+    _check_classifier(config, model, classes)
+    prepared = prepare_for_scoring(model, device, precision)
+    task = charades_task(config, model, classes, localize=config.eval.localize, folder=folder)
+    with prepared.precision.autocast():
+        return task, task.score(prepared.model)
+
+
+def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
+    from avadet.engine import distributed
     from avadet.evaluation.show import percent
     from avadet.files import write_json
 
     model = load_checkpoint(config)
     config = fit_to_model(config, model)
-    classes = build.read_classes(config)
-    _check_classifier(config, model, classes)
-    prepared = prepare_for_scoring(model, device, args.precision)
     folder = Path(args.out or config.out)
-    task = charades_task(config, model, classes, localize=config.eval.localize, folder=folder)
-    with prepared.precision.autocast():
-        scores = task.score(prepared.model)
+    task, scores = score_charades(config, model, device, args.precision, folder)
     if not distributed.is_main():
         return
     results = task.results(scores)

@@ -38,7 +38,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         protocol="MMAction2",
         sha256_prefix="00000000",
     )
-    other = ZooRow("k_k400", "", "vmz", "https://example.org/k.pth", "x", {"top1": 80.0}, "y")
+    other = ZooRow("start_k400", "", "vmz", "https://example.org/k.pth", "x", {}, "y")
     monkeypatch.setattr(zoo, "rows", lambda: {row.name: row, other.name: other})
     description = ModelDescription(
         name="tiny",
@@ -130,9 +130,9 @@ def test_what_verify_cannot_do_is_said(
     data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = _words(data, weights, tmp_path)
-    words[1] = "k_k400"
+    words[1] = "start_k400"
     assert main(words) == 2
-    assert "avadet eval" in capsys.readouterr().err
+    assert "no number of AVA, Kinetics or Charades" in capsys.readouterr().err
     words[1] = "tiny_ava2"
     assert main(words) == 2
     assert "Did you mean 'tiny_ava22'" in capsys.readouterr().err
