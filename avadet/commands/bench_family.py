@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-movies", type=int, default=24, help="test movies")
     parser.add_argument("--models", nargs="+", help="some of the networks (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument(
         "--set",
         nargs="*",

@@ -166,7 +166,7 @@ def fit(
     progress = state.progress
     wrapped = distributed.wrap(LossModule(task), device, find_unused_parameters)
     started = time.monotonic() - 60 * progress.minutes
-    last_save = time.monotonic()
+    saved_at = progress.minutes
     log = RunLog(
         run_dir,
         active=distributed.is_main(),
@@ -218,11 +218,12 @@ def fit(
                 if (
                     progress.finished
                     or progress.evaluation_due
-                    or time.monotonic() - last_save > 60 * checkpoint_minutes
+                    # By the main process's clock: all must save at the same step.
+                    or progress.minutes - saved_at > checkpoint_minutes
                     or (checkpoint_steps and progress.step % checkpoint_steps == 0)
                 ):
                     state.save()
-                    last_save = time.monotonic()
+                    saved_at = progress.minutes
                 if progress.evaluation_due:
                     _evaluate(task, state, precision, loader, precise_bn_batches, device, log)
                     meter.restart(progress.position)

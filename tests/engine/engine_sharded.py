@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from avadet.engine import distributed, sharding
 from avadet.engine.ava_task import AvaTask
 from avadet.engine.optim import create_optimizer
+from avadet.models.losses import bce_loss
 from avadet.models.recompute import recompute_blocks
 
 
@@ -58,6 +59,7 @@ def run(run_dir: Path, *, batch_norm: bool = False, **options: Any) -> Any:
     """Four clips a step, however many processes there are."""
     rank, world = distributed.rank(), distributed.world_size()
     own = task(batch_norm)
+    own._loss = options.pop("loss", own._loss)
     recompute_blocks(own.model)
     kind = options.pop("optimizer", "sgd")
     optimizer = create_optimizer(own.model, kind, lr=0.1, weight_decay=1e-3)
@@ -92,6 +94,20 @@ def sharded_norms(run_dir: Path) -> None:
 
 def plain_norms(run_dir: Path) -> None:
     run(run_dir, batch_norm=True, precision="bf16")
+
+
+def sharded_half_floats(run_dir: Path) -> None:
+    """float16 with loss scaling: one process's gradient overflows, and both leave that step out."""
+    calls = 0
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        far = calls == 3 and distributed.rank() == 1
+        return bce_loss(logits, labels) * (1e30 if far else 1.0)
+
+    result = run(run_dir, loss=loss, sharding="fsdp2", precision="fp16")
+    (run_dir / f"skipped{distributed.rank()}.txt").write_text(str(result.progress.skipped))
 
 
 class Later(Signalling):
@@ -140,6 +156,7 @@ JOBS = {
         plain_adamw,
         sharded_norms,
         plain_norms,
+        sharded_half_floats,
         half,
         rest,
         rest_plain,

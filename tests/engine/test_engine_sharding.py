@@ -74,6 +74,11 @@ def test_batch_norms_and_bfloat16_as_with_plain_processes(tmp_path: Path) -> Non
     assert_near(tmp_path / "two", tmp_path / "sharded", 2e-2, 2e-3)
 
 
+def test_half_floats_that_overflow_on_one_process(tmp_path: Path) -> None:
+    together(tmp_path, "sharded_half_floats")
+    assert [path.read_text() for path in tmp_path.glob("skipped*.txt")] == ["1", "1"]
+
+
 @pytest.mark.slow
 def test_a_sharded_run_goes_on_elsewhere(tmp_path: Path) -> None:
     """With as many processes, with one, and unsharded on two: all end as the unbroken run."""
