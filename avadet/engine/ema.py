@@ -26,7 +26,8 @@ class Ema:
             raise ValueError(f"decay must lie between 0 and 1: {decay}")
         self.decay = decay
         self.updates = 0
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        # Which parameters learn stays marked: precise statistics leave frozen batch norms alone.
+        self.model = copy.deepcopy(model).eval()
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -134,10 +134,21 @@ def test_moving_average_by_hand() -> None:
     assert ema.model.running_mean.item() == pytest.approx(0.25 * 9 / 11 + 1.5)
     assert ema.model.num_batches_tracked.item() == 2
     assert not ema.model.training
-    assert not ema.model.weight.requires_grad
+    assert not ema.model.training
     twin = Ema(nn.BatchNorm1d(1), 0.25)
     twin.load_state_dict(ema.state_dict())
     assert twin.updates == 2
     assert torch.equal(twin.model.weight, ema.model.weight)
     with pytest.raises(ValueError, match="between 0 and 1"):
         Ema(model, 1.0)
+
+
+def test_precise_statistics_reach_the_moving_average_but_no_frozen_norm() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2))
+    model[1].requires_grad_(False)
+    average = Ema(model, 0.9).model
+    values = 3 + torch.randn(4, 2, 2, 3, 3)
+    assert norm.precise_statistics(average, [values], average) == 1
+    torch.testing.assert_close(average[0].running_mean, values.mean((0, 2, 3, 4)))
+    assert not average[1].running_mean.any()
