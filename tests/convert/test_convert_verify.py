@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from avadet.cli import main
 from avadet.commands import verify
 from avadet.convert import zoo
 from avadet.convert.zoo import ZooRow
-from avadet.models.description import ModelDescription, create, save_weights
+from avadet.models.description import ModelDescription, create, load_weights, save_weights
 from avadet.models.preprocess import Preprocessing
 
 
@@ -140,3 +141,24 @@ def test_what_verify_cannot_do_is_said(
     words[words.index("--groundtruth") + 1] = str(tmp_path / "none.csv")
     assert main(words) == 2
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_weights_with_a_memory_ask_for_their_bank(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = load_weights(weights).description
+    head = {"operator": "max", "window_seconds": 4, "max_persons": 2}
+    model = create(replace(plain, head="feature_bank", head_args=head))
+    save_weights(weights, model)
+    words = _words(data, weights, tmp_path / "out")
+    assert main(words) == 2
+    assert "--bank: tiny asks a long-term feature bank" in capsys.readouterr().err
+    boxes = tmp_path / "boxes.csv"
+    rows = (data / "annotations/ava_val.csv").read_text().splitlines()
+    boxes.write_text("".join(f"{','.join(row.split(',')[:6])},,1\n" for row in rows))
+    save_weights(tmp_path / "base.safetensors", create(plain))
+    fill = ["features", "--movies", str(data / "movies"), "--boxes", str(boxes)]
+    fill += ["--weights", str(tmp_path / "base.safetensors"), "--bank", str(tmp_path / "bank")]
+    assert main(fill) == 0
+    assert main([*words, "--bank", str(tmp_path / "bank")]) in (0, 1)
+    assert "frame-mAP" in capsys.readouterr().out
