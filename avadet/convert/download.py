@@ -39,8 +39,11 @@ def download(url: str, target: Path, sha256_prefix: str = "") -> str:
     )
     if not url.startswith(("http://", "https://")):
         raise UserError(f"{url}: not an address that can be fetched. {advice}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target.parent}: cannot keep files here: {error.strerror}") from error
     try:
         _fetch(url, part)
     except urllib.error.HTTPError as error:

@@ -46,7 +46,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], to: str = "avadet") -
     if to not in TARGETS:
         raise UserError(f"--to: '{to}' is not one of {', '.join(TARGETS)}")
     own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    _, state, text = write(own, model.description, to)
+    description: Any = model.description
+    _, state, text = write(own, description, to)
     content: dict[str, Any] = (
         {"epoch": 0, "model_state": state, "cfg": text}
         if to == "pyslowfast"

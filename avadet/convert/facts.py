@@ -75,14 +75,13 @@ def from_pyslowfast(
         std=tuple(get("DATA.STD", GREY[1])),
         channel_order="bgr" if bgr else "rgb",
     )
+    head: dict[str, Any] = {}
     if detection:
         head = {"aligned": bool(get("DETECTION.ALIGNED", True))}
         resolution = int(get("DETECTION.ROI_XFORM_RESOLUTION", 7))
         if resolution != 7:
             head["resolution"] = resolution
-    elif structure.backbone.startswith("mvit"):
-        head = {}
-    else:
+    elif not structure.backbone.startswith("mvit"):
         crop = int(get("DATA.TRAIN_CROP_SIZE", 224))
         # X3D's layers round up.
         cells = -(-crop // total) if structure.backbone.startswith("x3d") else crop // total

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def load_model(
     """
     path, published = _locate(path_or_name)
     own = _is_own(path)
-    model = load_weights(path) if own else load_recognised(recognise(path, arch, published))
+    model: Any = load_weights(path) if own else load_recognised(recognise(path, arch, published))
     if class_names is not None:
         try:
             model.description = replace(model.description, class_names=tuple(class_names))
@@ -199,7 +200,7 @@ def _described(description: ModelDescription) -> list[str]:
         f"side {clip.test_short_side}, {clip.channel_order}, mean {clip.mean}, std {clip.std}",
     ]
     with torch.device("meta"):
-        head = create(description).head
+        head: Any = create(description).head
     if hasattr(head, "bank_window"):
         window = head.bank_window
         lines.append(

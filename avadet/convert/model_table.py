@@ -146,7 +146,7 @@ def count(name: str) -> tuple[int, int]:
             frames, side = _input(name)
             return count_parameters(backbone), count_flops(backbone, (1, 3, frames, side, side))
         description = architectures.get(name).description
-        model = create(description)
+        model: Any = create(description)
     clip = description.preprocessing
     shape = (1, clip.channels, clip.num_frames, clip.test_short_side, clip.test_short_side)
     return count_parameters(model), count_flops(model.backbone, shape)

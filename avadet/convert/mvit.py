@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from avadet.convert.joined import JoinedTable
 from avadet.convert.layout import Layout
 from avadet.convert.rules import AFFINE, Adapter, Rule, Table
@@ -40,7 +42,7 @@ PYSLOWFAST = Table(
         Rule("head.projection.{n}", "head.projection.{n}", _N),
     )
 )
-_THREE = {
+_THREE: dict[str, Any] = {
     "parts": tuple(tuple(f".attn.{axis}.{n}" for axis in "qkv") for n in AFFINE),
     "whole": tuple(f".attn.qkv.{n}" for n in AFFINE),
 }

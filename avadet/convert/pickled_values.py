@@ -31,8 +31,10 @@ STORAGE_DTYPES = {
     "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
-_TORCH_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16")
-_TORCH_DTYPES = (*_TORCH_DTYPES, "int8", "uint8", "bool")
+_TORCH_DTYPES = (
+    *("float32", "float64", "float16", "bfloat16"),
+    *("int64", "int32", "int16", "int8", "uint8", "bool"),
+)
 _MAX_AXES = 16
 _MAX_NAME = 300
 # What an object costs beside its data, in bytes, roughly.

@@ -79,7 +79,7 @@ def _recognition() -> Iterator[Architecture]:
         "slowfast_r101_r50_4x16",
     )
     yield from _c2d()
-    for depth, clip, dataset, aliases in _SLOWONLY:
+    for depth, clip, dataset, others in _SLOWONLY:
         yield row(
             f"slow_r{depth}_{clip}_{dataset}_mmaction2",
             f"slow_r{depth}",
@@ -87,7 +87,7 @@ def _recognition() -> Iterator[Architecture]:
             *CLIP[clip],
             _SOURCE,
             {"norm": IMAGENET},
-            *aliases,
+            *others,
         )
     attention = non_local(_PLACES, "softmax", mmaction2=True)
     for clip in ("4x16", "8x8"):

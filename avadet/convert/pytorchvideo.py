@@ -17,7 +17,9 @@ def _stages(block: str, trunk: str, stages: Mapping[str, Mapping[str, str]]) -> 
     return (
         Rule(f"{block}.branch1_conv.weight", f"{ours}.shortcut.conv.weight", stages),
         Rule(f"{block}.branch1_norm.{{n}}", f"{ours}.shortcut.norm.{{n}}", {**stages, **norm}),
-        Rule(f"{block}.branch2.conv_{{l}}.weight", f"{ours}.{{l}}.conv.weight", stages | _LAYERS),
+        Rule(
+            f"{block}.branch2.conv_{{l}}.weight", f"{ours}.{{l}}.conv.weight", {**stages, **_LAYERS}
+        ),
         Rule(
             f"{block}.branch2.norm_{{l}}.{{n}}",
             f"{ours}.{{l}}.norm.{{n}}",

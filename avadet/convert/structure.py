@@ -15,7 +15,7 @@ from typing import Any
 from avadet.convert.rules import Shape
 from avadet.errors import UserError
 
-_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _STAGES = ("res2", "res3", "res4", "res5")
 # Temporal kernel of the stem, then of each stage's blocks, repeated over them.
 _SINGLE = {
@@ -187,7 +187,7 @@ def _depths(shapes: Mapping[str, Shape], trunk: str) -> tuple[int, ...]:
 
 
 def _kernels(shapes: Mapping[str, Shape], trunk: str, stage: str, layer: str) -> list[int]:
-    kernels = []
+    kernels: list[int] = []
     while (name := f"{trunk}.{stage}.blocks.{len(kernels)}.{layer}.conv.weight") in shapes:
         shape = shapes[name]
         kernels.append(shape[2] if len(shape) > 2 else 1)

@@ -14,7 +14,7 @@ from avadet.models.backbones.vit import PATCH, TUBELET
 
 # (version, blocks, stages, channels of the first tokens) -> registered name, frames and crop by
 # default.
-_MVIT = {
+_MVIT: dict[tuple[int, int, tuple[int, ...], int], tuple[str, int, int]] = {
     (1, 16, (1, 3, 14), 96): ("mvit_v1_b", 16, 224),
     (1, 24, (2, 5, 21), 96): ("mvit_v1_b24", 32, 224),
     (2, 16, (1, 3, 14), 96): ("mvit_v2_s", 16, 224),

@@ -74,7 +74,7 @@ def read_torchvision_video(shapes: Mapping[str, Shape]) -> Structure:
     Raises:
         UserError: none that torchvision has.
     """
-    has = lambda name: _INSIDE + name in shapes  # noqa: E731
+    has: Callable[[str], bool] = lambda name: _INSIDE + name in shapes  # noqa: E731
     of: Callable[[str], Shape] = lambda name: shapes.get(_INSIDE + name, ())  # noqa: E731
     name = None
     if has("features.15.branch0.0.weight"):

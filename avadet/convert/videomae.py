@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -20,12 +21,12 @@ from avadet.models.backbones.vit import TUBELET, sine_positions
 
 _N = {"n": AFFINE}
 _HALVES = {"i": {"1": "1", "2": "2"}}
-_BIAS = {
+_BIAS: dict[str, Any] = {
     "parts": ((".attn.q_bias", None, ".attn.v_bias"),),
     "whole": (".attn.qkv.bias",),
 }
 # Queries, keys and values apart; older files call the biases otherwise.
-_APART = {
+_APART: dict[str, Any] = {
     "parts": (
         (".query.weight", ".key.weight", ".value.weight"),
         (".query.bias", None, ".value.bias"),
