@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from test_engine_distributed import free_port
 
 from avadet.engine import checkpoint, distributed, sharding
+from avadet.engine.progress import Progress
 from avadet.errors import UserError
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -95,6 +96,20 @@ def test_a_sharded_run_goes_on_elsewhere(tmp_path: Path) -> None:
         assert (stopped[1]["progress"]["epoch"], stopped[1]["progress"]["batch"]) == (1, 2)
         together(tmp_path / name, job, world)
         assert_near(tmp_path / "whole", tmp_path / name, 1e-4, 1e-5)
+
+
+def test_where_a_run_may_go_on() -> None:
+    """The same steps on another number of processes; other steps only between epochs."""
+    middle = Progress(batches_per_epoch=10, world_size=2, epoch=1, batch=3)
+    middle.check(10, 4, "run")
+    assert (middle.world_size, middle.position) == (4, 1.3)
+    with pytest.raises(UserError, match="batches_per_epoch 10, now it is 5"):
+        middle.check(5, 1, "run")
+    between = Progress(batches_per_epoch=10, world_size=2, epoch=1)
+    between.check(5, 1, "run")
+    assert (between.batches_per_epoch, between.world_size) == (5, 1)
+    with pytest.raises(UserError, match="the data"):
+        between.check(7, 1, "run")
 
 
 def test_each_process_holds_its_part(tmp_path: Path) -> None:
