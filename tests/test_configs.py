@@ -91,6 +91,20 @@ def test_charades_starts_from_a_backbone_that_fits(path: Path) -> None:
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize(
+    ("config", "override", "message"),
+    [
+        ("charades/slowfast_r50_16x8", "train.loss={name: cross_entropy}", "Charades has several"),
+        ("charades/slowfast_r50_16x8", "model.head={name: roi}", "roi answers for boxes"),
+        ("mini_kinetics/slowfast_tiny", "model.head={name: roi}", "roi answers for boxes"),
+        ("mini_kinetics/slowfast_tiny", "train.loss={name: bce}", "the task clips has one"),
+    ],
+)
+def test_what_does_not_go_with_whole_clips(config: str, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build.validate(load_config(ROOT / f"configs/{config}.yaml", [override]))
+
+
 def test_detectors_get_maps_of_stride_16() -> None:
     for path in CONFIGS:
         config = load_config(path)

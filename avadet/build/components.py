@@ -74,6 +74,34 @@ def validate(config: RunConfig) -> None:
         )
     check_component("model.head", config.model.head, HEADS)
     check_component("train.loss", config.train.loss, LOSSES)
+    if config.task in ("clips", "charades"):
+        _validate_classifier(config)
+
+
+def _validate_classifier(config: RunConfig) -> None:
+    """Heads and losses that do not go with whole clips.
+
+    Raises:
+        UserError: names the key.
+    """
+    head, loss, train = config.model.head.name, config.train.loss.name, config.train
+    forward = getattr(HEADS.get(head), "forward", None)
+    if forward is not None and "boxes" in inspect.signature(forward).parameters:
+        raise UserError(
+            f"model.head: {head} answers for boxes, but the task {config.task} has whole clips; "
+            "take {name: pool}"
+        )
+    if config.task == "charades" and loss == "cross_entropy":
+        raise UserError(
+            "train.loss: cross_entropy is for one label a clip, and Charades has several; take bce"
+        )
+    # Mixed clips have a share of every class, which these losses take as well.
+    mixed = bool(train.mixup or train.cutmix) and train.mix_probability == 1
+    if config.task == "clips" and loss in ("bce", "focal") and not mixed:
+        raise UserError(
+            f"train.loss: {loss} is for several labels a clip, and the task clips has one; take "
+            "cross_entropy"
+        )
 
 
 def flow_backbones() -> list[str]:

@@ -239,6 +239,11 @@ def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
             f"charades, {name}: mAP {percent(each.mAP)}, WAP {percent(each.WAP)} "
             f"({each.num_items} {items}, {each.missing} without scores)"
         )
+        if each.mAP is None:
+            empty = sum(not count for count in each.num_positives.values())
+            print(
+                f"  no mean: {empty} classes have no positive, and the official rule leaves none out"
+            )
     print(f"scores: {task.scores_path}")
 
 
