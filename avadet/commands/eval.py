@@ -241,9 +241,7 @@ def _charades(config: Any, args: argparse.Namespace, device: Any) -> None:
         )
         if each.mAP is None:
             empty = sum(not count for count in each.num_positives.values())
-            print(
-                f"  no mean: {empty} classes have no positive, and the official rule leaves none out"
-            )
+            print(f"  no mean: {empty} classes have no positive; the official rule leaves none out")
     print(f"scores: {task.scores_path}")
 
 
