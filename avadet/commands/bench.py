@@ -8,6 +8,7 @@ import importlib
 HELP = "measure speed and accuracy; what is worth keeping goes into docs/benchmarks.md"
 
 BENCHES = {
+    "scaling": "cost of scoring against clips per batch, boxes per clip and classes",
     "memory": "peak memory of scoring and of a training step, activation checkpointing too",
     "train": "a training step: plain float32, as `avadet train` runs it, and PyTorchVideo's",
     "infer": "scoring a clip: as trained, prepared, and PyTorchVideo's network",

@@ -6,12 +6,19 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 from avadet.cli import main
-from avadet.commands import bench_memory, bench_networks, bench_roofline, bench_train
+from avadet.commands import (
+    bench_memory,
+    bench_networks,
+    bench_roofline,
+    bench_scaling,
+    bench_train,
+)
 from avadet.errors import UserError
 from avadet.models.action import ActionClassifier, ActionDetector
 from avadet.models.backbones import BACKBONES
@@ -158,3 +165,22 @@ def test_memory_of_one_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["shape"] == "1x3x16x32x32"
     assert main([*words.split(), "scoring, pytorchvideo"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] is None
+
+
+def test_slopes_of_growth() -> None:
+    found = bench_scaling.slopes([(1, 1.0), (2, 2.0), (4, 2.0), (8, 8.0)])
+    assert found[0] is None
+    assert found[1:] == pytest.approx([1.0, 0.0, 2.0])
+
+
+def test_scaling_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "bench scaling --network slow_r50_4x16_ava22 --side 32 --clips 1 --boxes 1 4 --repeat 1"
+    words += f" --classes 3 6 --device cpu --json {tmp_path}/o.json --svg {tmp_path}/o.svg"
+    assert main(words.split()) == 0
+    assert "| boxes | ms | ms per item | slope |" in capsys.readouterr().out
+    axes = json.loads((tmp_path / "o.json").read_text())["axes"]
+    assert [row["value"] for row in axes["boxes"]] == [1, 4]
+    root = ElementTree.parse(tmp_path / "o.svg").getroot()
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}circle")) == 5
+    assert main(["bench", "scaling", "--network", "x3d_m_16x5_k400"]) == 2
+    assert "no action detector" in capsys.readouterr().err
