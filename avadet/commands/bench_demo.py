@@ -17,11 +17,11 @@ HELP = "the stages of the demo, side by side and one after another"
 BASELINE = "one after another, fp32"
 _STAGES = ("decode", "people", "actions", "draw", "encode")
 _NOTE = (
-    f"'{BASELINE}' is the straightforward program: for every keyframe seek to its picture, detect "
-    "people, seek to its clip, score their actions; then go through the movie once more, draw and "
-    "encode frame by frame. Its networks are avadet's own in float32. The stages' columns are "
-    "their shares of the busy time; frames: how many were decoded for a frame of the movie. "
-    "Weights are drawn, not trained; boxes are given whatever the detector says."
+    f"'{BASELINE}' is the straightforward program: for every keyframe seek to its picture, "
+    "detect people, seek to its clip, score their actions; then go through the movie once more, "
+    "draw and encode frame by frame. Its networks are avadet's own in plain float32. The stages' "
+    "columns are their shares of the busy time; frames: how many were decoded for a frame of the "
+    "movie. Weights are drawn, not trained; boxes are given whatever the detector says."
 )
 
 
@@ -101,13 +101,33 @@ class _Crowd:
         return [(self.boxes, np.ones(len(self.boxes), np.float32)) for _ in keyframes]
 
 
+class _Plain:
+    """A network as it was built, run eagerly; else what ``ActionScorer`` says of it."""
+
+    def __init__(self, model: Any, scorer: Any) -> None:
+        self.model, self._scorer = model, scorer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scorer, name)
+
+    def score(self, samples: Sequence[Any]) -> list[Any]:
+        """See ``ActionScorer``."""
+        from avadet.engine.infer import detect_batch
+        from avadet.structures import Batch
+
+        return detect_batch(
+            self.model, Batch.collate(samples), preprocessing=self.preprocessing,
+            activation=self.description.activation, device=self.device,
+        )  # fmt: skip
+
+
 def _variants(
     args: argparse.Namespace, movie: Path, folder: Path
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """Arrangements by name, the baseline first; each returns scores and stage times."""
     import torch
 
-    from avadet.engine.precision import default_device
+    from avadet.engine.precision import default_device, resolve
     from avadet.models.description import ModelDescription, create
     from avadet.models.preprocess import Preprocessing
     from avadet.persons import weights as person_weights
@@ -137,7 +157,7 @@ def _variants(
         torch.manual_seed(0)
         return ActionScorer(create(description), device=device, precision=precision)
 
-    finders = {name: people(name) for name in ("fp32", "auto")}
+    finders = {"fp32": people("fp32"), "auto": people(resolve("auto", device).name)}
     scorers = {name: actions(name) for name in ("fp32", "auto")}
     end = args.seconds
 
@@ -153,8 +173,10 @@ def _variants(
         scores = np.loadtxt(job.csv, delimiter=",", usecols=7, dtype=np.float32)
         return {"scores": scores, "seconds": dict(outcome.clock.seconds), "decoded": decoded}
 
+    torch.manual_seed(0)
+    plain = _Plain(create(description).to(device).eval(), scorers["fp32"])
     variants: dict[str, Callable[[], dict[str, Any]]] = {
-        BASELINE: lambda: _clip_by_clip(movie, folder, args, finders["fp32"], scorers["fp32"]),
+        BASELINE: lambda: _clip_by_clip(movie, folder, args, finders["fp32"], plain),
         "in movie order, fp32": lambda: arranged("fp32", False),
         "side by side, fp32": lambda: arranged("fp32", True),
         "side by side, auto precision": lambda: arranged("auto", True),

@@ -231,8 +231,10 @@ def _people(args: argparse.Namespace, persons: str | None, device: Any) -> Peopl
         from avadet.data.ava_csv import read_proposals
 
         return GivenPeople(read_proposals(args.boxes), args.movie.stem, args.person_threshold)
+    from avadet.engine.precision import resolve
     from avadet.persons import create_detector
 
+    precision = resolve(args.precision, device).name
     engine, weights = "auto", persons
     head, _, tail = persons.partition(":")
     if head in ("native", "detectron2", "auto"):
@@ -246,6 +248,8 @@ def _people(args: argparse.Namespace, persons: str | None, device: Any) -> Peopl
         weights=weights,
         score_threshold=args.person_threshold,
         device=str(device),
+        # bfloat16 where the action model has it too; boxes know no float16.
+        precision="auto" if precision == "fp16" else precision,
     )
     return DetectedPeople(detector, args.person_threshold)
 

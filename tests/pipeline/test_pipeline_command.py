@@ -152,8 +152,9 @@ def test_the_bench_compares_all_arrangements(
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert rows[0]["name"] == "one after another, fp32"
     assert len(rows) == 5
-    # The first three arrangements differ in order only, never in a single bit.
-    assert [row["score difference"] for row in rows[:3]] == [0, 0, 0]
+    # The order of work never changes a bit; folding the normalisations does, a little.
+    assert rows[1]["score difference"] == rows[2]["score difference"] < 1e-5
+    assert rows[0]["score difference"] == 0
     # One pass over the movie for clips, keyframes and drawing.
     assert all(row["frames"] < 1.05 for row in rows[1:])
     assert rows[0]["frames"] > 2.5
