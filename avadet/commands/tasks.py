@@ -224,6 +224,7 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
         lr=train.lr,
         weight_decay=train.weight_decay,
         norm_weight_decay=train.norm_weight_decay,
+        bias_weight_decay=train.bias_weight_decay,
         momentum=train.momentum,
         nesterov=train.nesterov,
         betas=train.betas,
@@ -242,6 +243,7 @@ def build_optimizer(config: RunConfig, model: Any) -> tuple[Any, Any]:
         final_lr=train.final_lr,
         warmup_epochs=train.warmup_epochs,
         warmup_lr=train.warmup_lr,
+        cosine_after_warmup=train.cosine_after_warmup,
     )
     return optimizer, schedule
 

@@ -237,6 +237,10 @@ class TrainConfig(_Node):
     and accumulated steps.
 
     Attributes:
+        bias_weight_decay: of biases outside norms; null takes ``weight_decay``, as the recipes of
+            convolutional networks do; those of transformers have 0.
+        cosine_after_warmup: the cosine begins at the end of the warm-up (transformers' recipes),
+            not at epoch 0 with the warm-up cut into it.
         layer_decay: factor on the learning rate from each layer of the backbone to the one before
             it; 1 for the head (``models.depth``).
         mixup, cutmix: alphas of the Beta distribution; 0 is off; labelled clips only. With both,
@@ -259,6 +263,7 @@ class TrainConfig(_Node):
     nesterov: bool = True
     weight_decay: NonNegative = 1e-7
     norm_weight_decay: NonNegative = 0.0
+    bias_weight_decay: NonNegative | None = None
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     schedule: Literal["step", "cosine", "constant"] = "step"
     steps: list[NonNegative] = []
@@ -266,6 +271,7 @@ class TrainConfig(_Node):
     final_lr: NonNegative = 0.0
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 0.0
+    cosine_after_warmup: bool = False
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     loss: Component = Component(name="bce")
     mixup: NonNegative = 0.0

@@ -81,8 +81,9 @@ def create_schedule(
     final_lr: float = 0.0,
     warmup_epochs: float = 0.0,
     warmup_lr: float = 0.0,
+    cosine_after_warmup: bool = False,
 ) -> Schedule:
-    """A policy with its warm-up.
+    """A policy with its warm-up; ``cosine_after_warmup`` starts the cosine where that ends.
 
     Raises:
         UserError: the name is unknown or the values do not fit.
@@ -92,7 +93,7 @@ def create_schedule(
     if name == "step":
         policy = step(lr, steps, factors)
     elif name == "cosine":
-        policy = cosine(lr, epochs, final_lr)
+        policy = cosine(lr, epochs, final_lr, warmup_epochs if cosine_after_warmup else 0.0)
     elif name == "constant":
         policy = constant(lr)
     else:

@@ -86,3 +86,21 @@ def test_unknown_schedule_and_endless_warmup() -> None:
         create_schedule("poly", lr=0.1, epochs=1)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="warmup_epochs 5 leaves nothing"):
         create_schedule("cosine", lr=0.1, epochs=5, warmup_epochs=5)
+
+
+def test_a_cosine_that_begins_after_the_warmup() -> None:
+    """MViT's recipe: the full rate at the end of the warm-up, half a cosine over the rest."""
+    schedule = create_schedule(
+        "cosine",
+        lr=1.6e-3,
+        epochs=200,
+        final_lr=1e-6,
+        warmup_epochs=30,
+        warmup_lr=1e-6,
+        cosine_after_warmup=True,
+    )
+    assert schedule(0) == pytest.approx(1e-6)
+    assert schedule(15) == pytest.approx((1e-6 + 1.6e-3) / 2)
+    assert schedule(30) == pytest.approx(1.6e-3)
+    assert schedule(115) == pytest.approx((1.6e-3 + 1e-6) / 2)
+    assert schedule(200) == pytest.approx(1e-6)
