@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``avadet bench pretraining``."""
     add = parser.add_argument
     add("--out", default="runs/bench_pretraining", help="folder; runs are resumed")
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="of a classifier trained before; else one is trained for each seed",
+    )
     add("--clips", type=int, default=160, help="training clips per class of Mini-Kinetics")
     add("--val-clips", type=int, default=25, help="its test clips per class")
     add("--clip-epochs", type=float, default=12, help="epochs on Mini-Kinetics")
@@ -45,16 +51,16 @@ def run(args: argparse.Namespace) -> int:
     from avadet.synthetic import mini_kinetics
 
     out = Path(args.out)
-    clips = Path(
-        mini_kinetics.generate(
-            out / "clips", "small", 0, movies=args.clips, val_movies=args.val_clips, seconds=2
-        )
-    )
+    if args.weights is None:
+        counts = {"movies": args.clips, "val_movies": args.val_clips}
+        clips = Path(mini_kinetics.generate(out / "clips", "small", 0, **counts, seconds=2))
     data = mini_ava_runs.make_data(out, "small", args.movies, args.val_movies)
     rows: list[dict[str, Any]] = []
     top1: dict[int, float] = {}
     for seed in args.seeds:
-        weights, top1[seed] = _pretrain(clips, out / f"clips_{seed}", seed, args.clip_epochs)
+        weights = args.weights
+        if weights is None:
+            weights, top1[seed] = _pretrain(clips, out / f"clips_{seed}", seed, args.clip_epochs)
         for start, more in STARTS.items():
             overrides = [
                 *mini_ava_runs.data_overrides(data),
@@ -118,6 +124,7 @@ def make_table(rows: Sequence[Mapping[str, Any]], top1: Mapping[int, float]) -> 
             cells = [f"{scores[seed]:.1f}" if seed in scores else "-" for seed in seeds]
             mean = statistics.fmean(scores.values())
             lines.append(f"| {start} | {mean:.1f} | {' | '.join(cells)} |")
-    shares = ", ".join(f"{100 * value:.1f}" for _, value in sorted(top1.items()))
-    lines += ["", f"Top-1 on Mini-Kinetics, by seed: {shares}."]
+    if top1:
+        shares = ", ".join(f"{100 * value:.1f}" for _, value in sorted(top1.items()))
+        lines += ["", f"Top-1 on Mini-Kinetics, by seed: {shares}."]
     return "\n".join(lines) + "\n"
