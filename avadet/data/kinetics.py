@@ -116,6 +116,8 @@ class ClipDataset(Dataset[ClassificationSample]):
         num_frames, frame_stride, fps: the clip: frames ``frame_stride / fps`` seconds apart.
         temporal_views, spatial_crops: of the test.
         test_short_side: side of the test's square crops.
+        test_scale: short side that frames are scaled to for them; ``test_short_side`` when None.
+            Published tests of one crop scale as in training (256) and cut the middle (224).
         reach_end: spread the views from the first to the last frame (see ``view_seconds``).
         cache_short_side: decode every clip once, keep it in memory at this short side.
         replace_unreadable: in training, a clip that cannot be read after all is replaced by
@@ -147,6 +149,7 @@ class ClipDataset(Dataset[ClassificationSample]):
         temporal_views: int = 10,
         spatial_crops: int = 3,
         test_short_side: int = 256,
+        test_scale: int | None = None,
         reach_end: bool = False,
         cache_short_side: int | None = None,
         replace_unreadable: bool = False,
@@ -171,6 +174,9 @@ class ClipDataset(Dataset[ClassificationSample]):
         self.temporal_views = 1 if train else temporal_views
         self.spatial_crops = 1 if train else spatial_crops
         self.test_short_side, self.reach_end = test_short_side, reach_end
+        self.test_scale = test_short_side if test_scale is None else test_scale
+        if self.test_scale < test_short_side:
+            raise ValueError(f"a crop of {test_short_side} does not fit in {self.test_scale}")
         self.seed = seed
         self._media: _ClipMedia | CachedMedia = _ClipMedia(self.root)
         if cache_short_side is not None:
@@ -251,7 +257,7 @@ class ClipDataset(Dataset[ClassificationSample]):
                     self.fps,
                     self.reach_end,
                 )
-                transform = ClipTransform(self.test_short_side, self.test_short_side)
+                transform = ClipTransform(self.test_scale, self.test_short_side)
             clip = reader.read(times, short_side=transform.short_side, fps=self.fps)
         if not self.train:
             places = spatial_crops(*clip.size, self.spatial_crops)

@@ -44,6 +44,18 @@ def test_test_views(small_ava, clips):
             assert torch.equal(samples[view].video.permute(1, 2, 3, 0), expected)
 
 
+def test_one_crop_is_cut_from_frames_scaled_as_in_training(small_ava, clips):
+    dataset = make(
+        small_ava, clips, temporal_views=1, spatial_crops=1, test_short_side=28, test_scale=36
+    )
+    with VideoReader(small_ava.folder / "a.mp4") as reader:
+        frames = reader.read(view_seconds(8.0, 8, 4, 0, 1), short_side=36).frames
+    expected = torch.from_numpy(frames[:, 4:32, 18:46].copy())
+    assert torch.equal(dataset[0].video.permute(1, 2, 3, 0), expected)
+    with pytest.raises(ValueError, match="does not fit in 20"):
+        make(small_ava, clips, test_short_side=28, test_scale=20)
+
+
 def test_training_stretches(small_ava, clips):
     dataset = make(small_ava, clips, train=True, policy=TrainPolicy((40, 48), crop=32))
     assert len(dataset) == 2
