@@ -7,6 +7,7 @@ from avadet.build.data import (
     build_clips,
     build_media,
     build_multigrid,
+    charades_paths,
     check_multigrid,
     list_clips,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "build_person_detector",
     "build_person_pictures",
     "build_person_task",
+    "charades_paths",
     "check_component",
     "check_multigrid",
     "create_model",

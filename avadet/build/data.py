@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import torch
 
@@ -15,12 +16,14 @@ from avadet.data.charades import CharadesDataset
 from avadet.data.clip_lists import ClipList, read_clips
 from avadet.data.draws import ClipShape
 from avadet.data.feature_bank import BankView
+from avadet.data.frame_labels import is_frame_list
 from avadet.data.kinetics import ClipDataset
 from avadet.data.label_map import LabelMap
-from avadet.data.media import Media, find_media
+from avadet.data.media import FrameFolders, Media, MovieFolder, find_media
 from avadet.data.multigrid import MultigridPlan, plan
 from avadet.data.transforms import Policy, TestPolicy, TrainPolicy
 from avadet.errors import UserError
+from avadet.evaluation.charades import read_groundtruth
 from avadet.models.description import ModelDescription, create
 
 
@@ -140,8 +143,24 @@ def build_clips(
     )
 
 
+def charades_paths(config: RunConfig, classes: LabelMap, *, train: bool) -> dict[str, Path]:
+    """Name of each video of Charades -> its movie or folder of frames; none for frame lists."""
+    split = "train" if train else "val"
+    path = given(f"data.{split}_groundtruth", getattr(config.data, f"{split}_groundtruth"))
+    media, _ = build_media(config)
+    if not isinstance(media, MovieFolder | FrameFolders) or is_frame_list(path):
+        return {}
+    videos = read_groundtruth(Path(path), len(classes))
+    return {video.name: media.path(video.name) for video in videos}
+
+
 def build_charades(
-    config: RunConfig, classes: LabelMap, *, train: bool, localize: bool = False
+    config: RunConfig,
+    classes: LabelMap,
+    *,
+    train: bool,
+    localize: bool = False,
+    left_out: Collection[str] = (),
 ) -> CharadesDataset:
     """Charades: random stretches for training, the views (or the 25 points) of the test."""
     data = config.data
@@ -163,6 +182,7 @@ def build_charades(
         reader=data.reader,
         frame_lists=data.frame_lists,
         missing=data.missing_movies,
+        left_out=left_out,
         cache_short_side=data.test_short_side if data.cache else None,
         seed=config.seed,
     )

@@ -155,11 +155,12 @@ def _mixing(config: RunConfig, num_classes: int) -> Any:
 
 def _charades(config: RunConfig) -> Parts:
     from avadet import build
+    from avadet.commands.clip_data import open_charades
 
     classes = build.read_classes(config)
     model = build.build_model(config, classes)
     build.initialise(model, config)
-    training = build.build_charades(config, classes, train=True)
+    training = open_charades(config, classes, train=True)
     log.info("training: %s", training.summary())
     task = charades_task(config, model, classes, tested=bool(config.data.val_groundtruth))
     return Parts(task, _loader(config, training, train=True))
@@ -176,11 +177,12 @@ def charades_task(
 ) -> Any:
     """Charades' task; with its test set where ``tested``."""
     from avadet import build
+    from avadet.commands.clip_data import open_charades
     from avadet.engine.charades_task import CharadesTask
 
     test = None
     if tested:
-        test = build.build_charades(config, classes, train=False, localize=localize)
+        test = open_charades(config, classes, train=False, localize=localize)
         log.info("test: %s", test.summary())
     kind = "localize" if localize else "classify"
     return CharadesTask(

@@ -156,7 +156,7 @@ class DataConfig(_Node):
         proposal_score_threshold: person boxes below it are dropped, in training and in test.
         train_short_side: range of the jittered short side; crop: side of the square crop, or null
             for the whole frame.
-        missing_movies: ``error``, or ``skip`` with a count. Of labelled clips, damaged ones too.
+        missing_movies: ``error``, or ``skip`` with a count. Of clips and Charades, damaged too.
         feature_bank: folder of a long-term feature bank (`avadet features`) of the training and
             validation movies, for heads that ask one.
         augment: strong augmentation, of labelled clips only (it would move boxes).

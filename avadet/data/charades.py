@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from avadet.data.frame_labels import is_frame_list, read_frame_labels
 from avadet.data.kinetics import ClassificationBatch
 from avadet.data.media import FrameReader, Media, find_media
 from avadet.data.multigrid import resized
+from avadet.data.replacement import Replacement
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
 from avadet.errors import UserError
 from avadet.evaluation.charades import CharadesVideo, point_seconds, read_groundtruth
@@ -87,13 +88,15 @@ class CharadesDataset(Dataset[CharadesSample]):
         frame_lists: lists of extracted frames, paths relative to ``media``; that of
             ``annotations`` when empty and it is one.
         missing: ``error``, or ``skip`` to leave out videos that are not there, with a count. A
-            test counts them as wrong.
+            test counts them as wrong. In training, ``skip`` also puts another video in the place
+            of one that cannot be read after all.
+        left_out: names of videos that cannot be read (``data.clip_scan``), treated likewise.
         cache_short_side: decode every video once, keep it in memory at this short side.
         seed: of the augmentation.
 
     Attributes:
         annotated: every video of the file, there or not.
-        videos: those that are there.
+        videos: those that are there and not left out.
 
     Raises:
         UserError: files are missing or wrong, or videos are missing; (on use) one is unreadable.
@@ -119,6 +122,7 @@ class CharadesDataset(Dataset[CharadesSample]):
         reader: Literal["movies", "frames"] = "movies",
         frame_lists: Sequence[str | os.PathLike[str]] = (),
         missing: Literal["error", "skip"] = "error",
+        left_out: Collection[str] = (),
         cache_short_side: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -129,10 +133,11 @@ class CharadesDataset(Dataset[CharadesSample]):
         else:
             self.annotated = read_groundtruth(Path(annotations), num_classes)
         self.media, _ = find_media(media, reader, frame_lists, fps)
-        self.videos = self._present(missing)
+        self.videos = self._present(missing, left_out)
         if localize:
             _check_lengths(self.videos, annotations)
         self.train, self.localize = train, localize and not train
+        self._replacement = Replacement("video") if train and missing == "skip" else None
         self.policy = policy if policy is not None else TestPolicy(test_short_side)
         self.num_frames, self.frame_stride, self.fps = num_frames, frame_stride, fps
         self.stretches = 1 if train else POINTS if localize else temporal_views
@@ -169,8 +174,10 @@ class CharadesDataset(Dataset[CharadesSample]):
         """One line for the log."""
         actions = sum(len(video.actions) for video in self.videos)
         idle = sum(not video.actions for video in self.videos)
+        unread = len(self.annotated) - len(self.videos)
+        absent = f"; {unread} more cannot be read" if unread else ""
         return (
-            f"{len(self.videos)} videos ({idle} without actions), {len(self)} views, "
+            f"{len(self.videos)} videos ({idle} without actions{absent}), {len(self)} views, "
             f"{actions} actions of {self.num_classes} classes"
         )
 
@@ -179,10 +186,14 @@ class CharadesDataset(Dataset[CharadesSample]):
 
     def __getitem__(self, draw: int | Draw) -> CharadesSample:
         draw = Draw.of(draw, len(self))
+        if self._replacement is not None:
+            return self._replacement.read(
+                draw, len(self), self._training, lambda i: self.videos[i].name
+            )
+        if self.train:
+            return self._training(draw)
         place, view = divmod(draw.sample, self.num_views)
         video = self.videos[place]
-        if self.train:
-            return self._training(video, draw)
         with self.media.open(video.name) as reader:
             if self.localize:
                 point = point_seconds(video.length)[view // self.spatial_crops]
@@ -204,7 +215,8 @@ class CharadesDataset(Dataset[CharadesSample]):
         pixels = transform.frames(clip.frames, transform.corner(*clip.size))
         return CharadesSample(video.name, view, pixels, self._multi_hot(video))
 
-    def _training(self, video: CharadesVideo, draw: Draw) -> CharadesSample:
+    def _training(self, draw: Draw) -> CharadesSample:
+        video = self.videos[draw.sample]
         rng = draw_generator(self.seed, draw)
         frames, stride = self.num_frames, self.frame_stride
         if draw.shape is not None:
@@ -228,19 +240,24 @@ class CharadesDataset(Dataset[CharadesSample]):
         labels[[action for action, _, _ in video.actions]] = 1
         return labels
 
-    def _present(self, missing: str) -> list[CharadesVideo]:
-        absent = set(self.media.missing([video.name for video in self.annotated]))
+    def _present(self, missing: str, left_out: Collection[str]) -> list[CharadesVideo]:
+        kept = [video for video in self.annotated if video.name not in left_out]
+        if not kept:
+            raise UserError(
+                f"none of the {len(self.annotated)} videos can be read ({self.media.where()})"
+            )
+        absent = set(self.media.missing([video.name for video in kept]))
         if not absent:
-            return self.annotated
+            return kept
         named = ", ".join(sorted(absent)[:5]) + (", ..." if len(absent) > 5 else "")
         text = (
             f"{len(absent)} of {len(self.annotated)} videos are missing: {named} "
             f"({self.media.where()})"
         )
-        if missing != "skip" or len(absent) == len(self.annotated):
+        if missing != "skip" or len(absent) == len(kept):
             raise UserError(f"{text}; add them, or set data.missing_movies to skip")
         _log.warning("%s; they are left out", text)
-        return [video for video in self.annotated if video.name not in absent]
+        return [video for video in kept if video.name not in absent]
 
 
 def during(video: CharadesVideo, first: float, last: float) -> CharadesVideo:

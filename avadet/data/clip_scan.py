@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +19,7 @@ _AT_ONCE = 256
 
 
 def scan_clips(
-    root: Path,
-    names: Sequence[str],
+    paths: Mapping[str, Path],
     record: Path,
     *,
     workers: int = 4,
@@ -32,8 +31,7 @@ def scan_clips(
     on where it was; a file that changed since (by size and time) is looked at again.
 
     Args:
-        root: folder that the names are relative to.
-        names: of the clips.
+        paths: name of each clip -> its movie, or its folder of frames.
         record: the notes of this scan; notes of other processes beside it (``scan.*.jsonl``) are
             believed too.
         workers: clips looked at side by side.
@@ -47,9 +45,9 @@ def scan_clips(
     known = dict(_notes(record.parent))
     unreadable: dict[str, str] = {}
     pending: list[str] = []
-    for name in dict.fromkeys(names):
+    for name, path in paths.items():
         noted = known.get(name)
-        if noted is not None and noted[0] == _mark(root / name):
+        if noted is not None and noted[0] == _mark(path):
             if noted[1]:
                 unreadable[name] = noted[1]
         else:
@@ -71,8 +69,8 @@ def scan_clips(
         ):
             for start in range(0, len(pending), _AT_ONCE):
                 group = pending[start : start + _AT_ONCE]
-                for name, reason in zip(group, pool.map(lambda each: _reason(root / each), group)):
-                    notes.write(json.dumps([name, _mark(root / name), reason]) + "\n")
+                for name, reason in zip(group, pool.map(lambda each: _reason(paths[each]), group)):
+                    notes.write(json.dumps([name, _mark(paths[name]), reason]) + "\n")
                     if reason:
                         unreadable[name] = reason
                     bar.update()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,11 @@ from avadet.data.draws import Draw, draw_generator
 from avadet.data.frame_cache import CachedMedia
 from avadet.data.media import FrameReader
 from avadet.data.multigrid import resized
+from avadet.data.replacement import Replacement
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
 from avadet.errors import UserError
 from avadet.video.reader import open_video
 from avadet.video.sampling import random_view_seconds, view_seconds
-
-_log = logging.getLogger(__name__)
-
-# Clips in a row that may turn out unreadable in training before it is the data set's fault.
-_REPLACEMENTS = 10
-# Coprime to nearly every length, so that neighbours in a list (one class, one disk) are left.
-_NEXT = 7919
 
 
 @dataclass(frozen=True)
@@ -167,8 +160,7 @@ class ClipDataset(Dataset[ClassificationSample]):
         if not self.clips:
             raise UserError(f"{self.root}: none of the {len(listed.clips)} clips can be read")
         self.train = train
-        self.replace_unreadable = replace_unreadable and train
-        self._reported: set[str] = set()
+        self._replacement = Replacement("clip") if replace_unreadable and train else None
         self.policy = policy if policy is not None else TestPolicy(test_short_side)
         self.num_frames, self.frame_stride, self.fps = num_frames, frame_stride, fps
         self.temporal_views = 1 if train else temporal_views
@@ -217,21 +209,9 @@ class ClipDataset(Dataset[ClassificationSample]):
 
     def __getitem__(self, draw: int | Draw) -> ClassificationSample:
         draw = Draw.of(draw, len(self))
-        if not self.replace_unreadable:
+        if self._replacement is None:
             return self._sample(draw)
-        for _ in range(_REPLACEMENTS):
-            try:
-                return self._sample(draw)
-            except UserError as error:
-                last = error
-                name = self.clips[draw.sample][0]
-                if name not in self._reported:
-                    self._reported.add(name)
-                    _log.warning(
-                        "another clip takes the place of one that is unreadable: %s", error
-                    )
-                draw = draw._replace(sample=(draw.sample + _NEXT) % len(self))
-        raise UserError(f"{_REPLACEMENTS} clips in a row cannot be read; the last one: {last}")
+        return self._replacement.read(draw, len(self), self._sample, lambda i: self.clips[i][0])
 
     def _sample(self, draw: Draw) -> ClassificationSample:
         place, view = divmod(draw.sample, self.num_views)

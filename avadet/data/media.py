@@ -122,6 +122,10 @@ class MovieFolder:
             raise UserError(f"{self.folder / video}: no movie of this name ({self.where()})")
         return VideoReader(self.folder / self._files[video])
 
+    def path(self, video: str) -> Path:
+        """The file of ``video``, or where there is none a name that does not exist."""
+        return self.folder / self._files.get(video, video)
+
     def missing(self, videos: Iterable[str]) -> list[str]:
         """Names without a file."""
         return [video for video in videos if video not in self._files]
@@ -160,6 +164,10 @@ class FrameFolders:
             files = list_frames(self.folder / video)
             self._frames[video] = compact([str(path) for path in files])
         return FrameFolderReader(self._frames[video], self.fps)
+
+    def path(self, video: str) -> Path:
+        """The folder of ``video``, there or not."""
+        return self.folder / video
 
     def missing(self, videos: Iterable[str]) -> list[str]:
         """Names without a folder."""

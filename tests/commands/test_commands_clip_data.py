@@ -76,6 +76,41 @@ def test_left_out_clips_are_counted_in_training_and_scoring(folder, capsys):
     assert np.asarray(scores.labels).tolist() == [0, 0, 1, 1]
 
 
+def test_charades_leaves_out_alike_and_its_test_counts_them_as_wrong(folder, capsys):
+    (folder / "movies").mkdir()
+    for name in ("red/a", "red/b", "blue/bad"):
+        (folder / "clips" / f"{name}.mp4").rename(folder / f"movies/{name[-1]}.mp4")
+    path = folder / "charades.csv"
+    lines = ["id,actions,length", "a,c000 0 1,0.4", "b,c001 0 1,0.4", "d,c000 0 1,0.4"]
+    path.write_text("\n".join([*lines, "gone,c000 0 1,0.4"]) + "\n")
+    (folder / "names.txt").write_text("c000 Red\nc001 Blue\n")
+    charades = words(
+        folder,
+        "task=charades",
+        f"data.movies={folder / 'movies'}",
+        "data.train_clips=",
+        "data.val_clips=",
+        f"data.train_groundtruth={path}",
+        f"data.val_groundtruth={path}",
+        f"data.classes={folder / 'names.txt'}",
+        "train.loss={name: bce}",
+    )
+    assert main(["train", CONFIG, *charades]) == 2
+    told = capsys.readouterr().err
+    assert "data.train_groundtruth: 2 of 4 videos cannot be read" in told
+    assert "d.mp4" in told
+    assert "gone: missing" in told
+    assert not (folder / "run/checkpoints").exists()
+
+    skip = [*charades, "data.missing_movies=skip"]
+    assert main(["train", CONFIG, *skip]) == 0
+    assert main(["eval", CONFIG, *skip]) == 0
+    result = json.loads((folder / "run/result.json").read_text())
+    assert (result["official"]["num_items"], result["official"]["missing"]) == (4, 2)
+    unreadable = (folder / "run/unreadable_val.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in unreadable] == ["d", "gone"]
+
+
 def test_everything_strong_at_once_trains_to_the_same_bits_each_time(folder):
     strong = words(
         folder,

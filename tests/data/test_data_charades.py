@@ -224,6 +224,28 @@ def test_missing_videos(small_ava, annotations: Path, caplog) -> None:
         make(small_ava, annotations, missing="skip")
 
 
+def test_unreadable_videos_are_left_out_or_replaced(small_ava, annotations, tmp_path, caplog):
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes((small_ava.folder / "a.mp4").read_bytes())
+    (folder / "b.mp4").write_text("not a movie")
+    values = {"num_classes": 3, "num_frames": 4, "test_short_side": 36}
+    training = CharadesDataset(folder, annotations, train=True, missing="skip", **values)
+    assert [training[Draw(1, epoch)].name for epoch in range(3)] == ["a", "a", "a"]
+    assert sum("b.mp4" in record.message for record in caplog.records) == 1
+    with pytest.raises(UserError, match=r"b\.mp4"):
+        CharadesDataset(folder, annotations, train=True, **values)[1]
+    # A test never scores one video for another.
+    with pytest.raises(UserError, match=r"b\.mp4"):
+        CharadesDataset(folder, annotations, missing="skip", **values)[59]
+    kept = CharadesDataset(folder, annotations, left_out={"b"}, **values)
+    assert [video.name for video in kept.videos] == ["a"]
+    assert len(kept.annotated) == 2
+    assert "1 more cannot be read" in kept.summary()
+    with pytest.raises(UserError, match="none of the 2 videos can be read"):
+        CharadesDataset(folder, annotations, left_out={"a", "b"}, **values)
+
+
 # Extracted frames --------------------------------------------------------------------------------
 
 

@@ -142,7 +142,8 @@ def test_a_scan_lists_what_cannot_be_read_and_remembers(tmp_path, small_ava, mon
     write(folder / "empty.mp4", "")
     record = tmp_path / "run" / "scan.0.jsonl"
     names = ["good.mp4", "text.mp4", "empty.mp4", "gone.mp4"]
-    found = scan_clips(folder, names, record)
+    paths = {name: folder / name for name in names}
+    found = scan_clips(paths, record)
     assert sorted(found) == ["empty.mp4", "gone.mp4", "text.mp4"]
     assert found["gone.mp4"] == "missing"
     assert "text.mp4" in found["text.mp4"]
@@ -154,11 +155,11 @@ def test_a_scan_lists_what_cannot_be_read_and_remembers(tmp_path, small_ava, mon
     monkeypatch.setattr(
         "avadet.data.clip_scan._reason", lambda path: looked_at.append(path.name) or real(path)
     )
-    assert scan_clips(folder, names, record) == found
+    assert scan_clips(paths, record) == found
     assert looked_at == []
     # Another process of the same run believes these notes; a file that changed is seen again.
     (folder / "text.mp4").write_bytes((small_ava.folder / "b.mp4").read_bytes())
-    assert sorted(scan_clips(folder, names, tmp_path / "run" / "scan.1.jsonl")) == [
+    assert sorted(scan_clips(paths, tmp_path / "run" / "scan.1.jsonl")) == [
         "empty.mp4",
         "gone.mp4",
     ]
