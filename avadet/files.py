@@ -6,12 +6,26 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from avadet.errors import UserError
+
+
+def keep_inputs(
+    out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str
+) -> None:
+    """Refuses to write over what is read.
+
+    Raises:
+        UserError: ``out`` is one of the inputs, by whatever path.
+    """
+    target = os.path.realpath(out)
+    for path in inputs:
+        if os.path.realpath(path) == target:
+            raise UserError(f"{option} {out}: is an input and would be lost; name another file")
 
 
 @contextmanager

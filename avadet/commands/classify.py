@@ -54,12 +54,14 @@ def run(args: argparse.Namespace) -> int:
     from avadet import convert
     from avadet.engine.inference import prepare_for_inference
     from avadet.engine.precision import default_device
-    from avadet.files import write_json
+    from avadet.files import keep_inputs, write_json
     from avadet.pipeline.classify import VideoClassifier
 
     for name in ("top", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
+    if args.json is not None:
+        keep_inputs(args.json, (args.weights, *args.videos), "--json")
     model = convert.load_model(args.weights, arch=args.arch)
     prepared = prepare_for_inference(model, default_device(args.device), args.precision)
     classifier = VideoClassifier(prepared.model, prepared.precision)

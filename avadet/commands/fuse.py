@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fuses, and scores where there are answers to compare with."""
     from avadet.errors import UserError
+    from avadet.files import keep_inputs
 
+    read = (*args.scores, args.groundtruth, args.label_map, args.excluded)
+    keep_inputs(args.out, filter(None, read), "--out")
     kinds = {Path(name).suffix.lower() == ".npz" for name in (*args.scores, args.out)}
     if len(kinds) > 1:
         raise UserError("detections (.csv) and scores of clips (.npz) cannot be fused together")

@@ -132,3 +132,17 @@ def test_files_that_are_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[
     mixed = ["fuse", str(good), str(tmp_path / "b.csv"), "--out", str(tmp_path / "c.npz")]
     assert main(mixed) == 2
     assert "cannot be fused together" in capsys.readouterr().err
+
+
+def test_inputs_are_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = clips(tmp_path / "a.npz", ["x"], [[0.6, 0.4]], [0])
+    b = clips(tmp_path / "b.npz", ["x"], [[0.2, 0.8]], [0])
+    (tmp_path / "link.npz").symlink_to(a)
+    before = a.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for out in ("a.npz", "./a.npz", "link.npz", str(a)):
+        assert main(["fuse", str(a), str(b), "--out", out]) == 2
+        assert "is an input and would be lost" in capsys.readouterr().err
+    assert a.read_bytes() == before

@@ -101,6 +101,8 @@ def test_the_command_tells_the_best_classes_and_what_could_not_be_read(
         (["--top", "0"], "--top 0"),
         (["--views", "5x2"], "crops are 1 or 3"),
         (["--views", "x"], "x"),
+        (["--json", "a.mp4"], "--json a.mp4: is an input and would be lost"),
+        (["--json", "./w"], "--json w: is an input and would be lost"),
     ],
 )
 def test_wrong_options(tmp_path: Path, options: list[str], words: str, capsys) -> None:
