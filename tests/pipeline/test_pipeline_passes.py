@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from pipeline_movies import SquareDetector, write_movie
@@ -20,11 +20,7 @@ from avadet.pipeline import (
 from avadet.pipeline.passes import TimedReader, waiting_bytes
 from avadet.video.reader import VideoReader, open_video
 from avadet.video.shared import SharedPass
-
-
-def pictures(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+from avadet.video.writer import VideoWriter
 
 
 def arranged(movie: Path, scorer: ActionScorer, name: str, **options: object) -> tuple:
@@ -43,6 +39,15 @@ def test_no_arrangement_changes_a_bit(
     tmp_path: Path, scorer: ActionScorer, rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     movie = write_movie(tmp_path / "movie.mp4", frames=150, fps=24)
+    # What goes into the encoder: the bytes that x264 makes of it differ from run to run.
+    drawn: dict[str, list[bytes]] = {}
+    write = VideoWriter.write
+
+    def record(self: VideoWriter, frame: np.ndarray) -> None:
+        drawn.setdefault(self.path.parent.name, []).append(sha256(frame).digest())
+        write(self, frame)
+
+    monkeypatch.setattr(VideoWriter, "write", record)
     results = {
         "overlap": arranged(movie, scorer, "overlap", rate=rate),
         "one by one": arranged(movie, scorer, "one by one", rate=rate, overlap=False),
@@ -50,11 +55,12 @@ def test_no_arrangement_changes_a_bit(
     monkeypatch.setattr("avadet.pipeline.passes._MOST_WAITING", 0)
     results["two passes"] = arranged(movie, scorer, "two passes", rate=rate)
     (_, first, _) = results["overlap"]
+    assert len(set(drawn["overlap"])) > 100
     for outcome, job, decoded in results.values():
-        assert outcome.frames == 150
+        assert outcome.frames == len(drawn[job.out.parent.name]) == 150
         assert job.csv.read_bytes() == first.csv.read_bytes()
         assert job.json.read_bytes() == first.json.read_bytes()
-        assert np.array_equal(pictures(job.out), pictures(first.out))
+        assert drawn[job.out.parent.name] == drawn["overlap"]
         assert set(outcome.clock.seconds) == {"decode", "people", "actions", "draw", "encode"}
         # The movie, and one frame that tells its size.
         assert decoded <= (151 if job is not results["two passes"][1] else 2 * 151)
