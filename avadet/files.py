@@ -40,6 +40,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: the directory cannot be written or the disk is full.
     """
     target = Path(path)
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder, a file is to be written; give another name")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(

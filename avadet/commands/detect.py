@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,10 @@ def run(args: argparse.Namespace) -> int:
     file_format = files.format_of(out, args.format)
     if args.assign_labels and file_format != "csv":
         raise UserError(f"{out}: labelled proposals are written as CSV; end the name in .csv")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; --out names a file")
+    if not 0 < args.iou <= 1:
+        raise UserError(f"--iou {args.iou:g}: must be above 0 and at most 1")
     # The annotation file is read first: a typo in its name must not cost a night.
     truth = files.read_labelled_truth(args.assign_labels) if args.assign_labels else None
     if (args.proposals is None) == (not args.movies):
@@ -106,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _detect(args: argparse.Namespace, out: Path) -> Any:
     """All movies' boxes on the first process, None on the others."""
+    from avadet.engine.precision import default_device
     from avadet.persons import create_detector
     from avadet.persons.movies import (
         PartFolder,
@@ -119,6 +125,8 @@ def _detect(args: argparse.Namespace, out: Path) -> Any:
     if not args.weights:
         raise UserError(f"--weights is missing: {WHERE_TO_GET}")
     rank, world_size = _place("RANK", 0), _place("WORLD_SIZE", 1)
+    if not 0 <= rank < world_size:
+        raise UserError(f"RANK={rank} is not one of WORLD_SIZE={world_size} processes")
     movies = list_movies(args.movies)
     schedule = Schedule(args.rate, args.first_second, args.last_second, args.movie_start)
     detector = create_detector(
@@ -126,7 +134,7 @@ def _detect(args: argparse.Namespace, out: Path) -> Any:
         weights=args.weights,
         config=args.config,
         score_threshold=args.score,
-        device=_device(args.device),
+        device=str(default_device(args.device, _place("LOCAL_RANK", 0))),
         precision=args.precision,
         short_side=args.short_side,
         max_side=args.max_side,
@@ -135,20 +143,19 @@ def _detect(args: argparse.Namespace, out: Path) -> Any:
         nms_threshold=args.nms,
         batch_size=args.batch_size,
     )
-    parts = PartFolder(out, _settings(args), args.restart)
-    detect_movies(
+    parts = PartFolder(out, _settings(args), args.restart, alone=world_size == 1)
+    detect = partial(
+        detect_movies,
         detector,
-        movies,
-        parts,
-        schedule,
-        rank=rank,
-        world_size=world_size,
+        parts=parts,
+        schedule=schedule,
         batch_size=args.batch_size,
     )
+    detect(movies, rank=rank, world_size=world_size)
     if rank:
         return None
-    failed = wait_for_all(movies, parts)
-    if failed and not args.skip_unreadable:
+    failed = wait_for_all(movies, parts, retry=detect)
+    if failed and (not args.skip_unreadable or len(failed) == len(movies)):
         raise UserError(
             f"{len(failed)} of {len(movies)} movies cannot be read, first: "
             f"{next(iter(failed.values()))}. The others are kept in {parts.path}; mend these and "
@@ -178,13 +185,3 @@ def _place(name: str, default: int) -> int:
         return int(text)
     except ValueError as error:
         raise UserError(f"the environment's {name}='{text}' is not a number") from error
-
-
-def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{_place('LOCAL_RANK', 0) % torch.cuda.device_count()}"

@@ -119,8 +119,16 @@ def create_detector(
         batch_size: frames per forward pass.
 
     Raises:
-        UserError: an engine that is not here, or weights that are missing or do not fit.
+        UserError: an engine that is not here, weights that are missing or do not fit, or a number
+            out of its range.
     """
+    sizes = (("short_side", short_side), ("max_side", max_side), ("batch_size", batch_size))
+    for name, value in (*sizes, *(("scales", side) for side in scales)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value}: must be at least 1")
+    for name, share in (("score", score_threshold), ("nms", nms_threshold)):
+        if share is not None and not 0 <= share <= 1:
+            raise UserError(f"{name} {share:g}: must be within 0..1")
     chosen = choose_engine(engine, weights)
     detector: PersonDetector
     if chosen == "native":

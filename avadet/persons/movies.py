@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +53,11 @@ class Schedule:
     movie_start: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rate <= 0:
-            raise UserError(f"rate {self.rate}: must be above 0 keyframes per second")
+        if not 0 < self.rate <= 1000:
+            raise UserError(f"rate {self.rate:g}: must be above 0 and at most 1000 per second")
+        for second in (self.first_second, self.last_second, self.movie_start):
+            if second is not None and not math.isfinite(second):
+                raise UserError(f"second {second}: must be finite")
         if (
             self.first_second is not None
             and self.last_second is not None
@@ -92,7 +97,7 @@ def list_movies(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
         else:
             raise UserError(f"{given}: no such movie")
         for path in files:
-            if path.stem in found and found[path.stem] != path:
+            if path.stem in found and not found[path.stem].samefile(path):
                 raise UserError(f"two movies are called '{path.stem}': {found[path.stem]}, {path}")
             found[path.stem] = path
     return dict(sorted(found.items()))
@@ -105,21 +110,28 @@ class PartFolder:
         out: the result file; the folder lies beside it.
         settings: plain data that decides the boxes; parts made with others are refused.
         restart: forget finished parts.
+        alone: no other process works in the folder.
 
     Raises:
         UserError: the folder holds parts of other settings.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], restart: bool = False) -> None:
+    def __init__(
+        self, out: Path, settings: dict[str, Any], restart: bool = False, alone: bool = True
+    ) -> None:
         self.path = out.with_name(out.name + ".parts")
         self.began = time.time()
         record = self.path / "settings.json"
         if restart and self.path.is_dir():
             for old in self.path.iterdir():
-                if old.stat().st_mtime < self.began - 5:
+                # Another process of this run may have begun a little earlier.
+                if alone or old.stat().st_mtime < self.began - 5:
                     old.unlink(missing_ok=True)
         if record.is_file():
-            before = json.loads(record.read_text(encoding="utf-8"))
+            try:
+                before = dict(json.loads(record.read_text(encoding="utf-8")))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{record}: damaged; give --restart to begin anew") from error
             changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
             if changed:
                 raise UserError(
@@ -140,8 +152,12 @@ class PartFolder:
         part = self._part(video)
         if not part.is_file():
             return False
-        with np.load(part, allow_pickle=False) as content:
-            return int(content["movie_bytes"]) == _bytes(movie)
+        try:
+            with np.load(part, allow_pickle=False) as content:
+                return int(content["movie_bytes"]) == _bytes(movie)
+        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+            _log.warning("%s: damaged, so the movie is looked at again", part)
+            return False
 
     def failure(self, video: str) -> str | None:
         """Why a movie could not be read in this run, or None."""
@@ -153,6 +169,10 @@ class PartFolder:
             return path.read_text(encoding="utf-8")
         except OSError:
             return None
+
+    def failed_before(self, video: str) -> bool:
+        """Whether a failure is noted, of this run or of an earlier one."""
+        return self._failure(video).is_file()
 
     def note_failure(self, video: str, reason: str) -> None:
         """Tells the other processes not to wait for this movie."""
@@ -310,11 +330,23 @@ def _share(movies: dict[str, Path], rank: int, world_size: int) -> list[str]:
     return order[rank::world_size]
 
 
-def wait_for_all(movies: dict[str, Path], parts: PartFolder, poll: float = 1.0) -> dict[str, str]:
+def wait_for_all(
+    movies: dict[str, Path],
+    parts: PartFolder,
+    poll: float = 1.0,
+    retry: Callable[[dict[str, Path]], object] | None = None,
+) -> dict[str, str]:
     """Waits until every movie is done or has failed; returns the failures.
 
     Meant for the first process, which joins the parts. It waits for as long as the others work:
     ``torchrun`` ends it when one of them dies.
+
+    Args:
+        movies: all of them.
+        parts: where they end.
+        poll: seconds between two looks.
+        retry: makes movies whose failure was noted before this process began. Nobody else may
+            come back to them: a process that began earlier in the same run has given them up.
     """
     failed: dict[str, str] = {}
     waiting = list(movies)
@@ -323,4 +355,8 @@ def wait_for_all(movies: dict[str, Path], parts: PartFolder, poll: float = 1.0) 
         failed = {v: reason for v in waiting if (reason := parts.failure(v)) is not None}
         if len(failed) == len(waiting):
             return failed
-        time.sleep(poll)
+        old = {v: movies[v] for v in waiting if v not in failed and parts.failed_before(v)}
+        if old and retry is not None:
+            retry(old)
+        else:
+            time.sleep(poll)

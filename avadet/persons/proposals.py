@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ from avadet.persons.base import PersonBoxes
 from avadet.structures import Keyframe
 
 FORMATS = ("csv", "npz", "coco")
-_COLUMNS = ("video", "second", "x1", "y1", "x2", "y2", "label", "score")
+_CORNERS = ["x1", "y1", "x2", "y2"]
+_COLUMNS = ("video", "second", *_CORNERS, "label", "score")
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def write_csv(
     rows = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for keyframe in sorted(proposals.boxes_norm):
-            start = f"{keyframe.video},{spell_second(keyframe.second)},"
+            start = f"{_quote(keyframe.video)},{spell_second(keyframe.second)},"
             found = zip(proposals.boxes_norm[keyframe], proposals.scores[keyframe])
             for number, (box, score) in enumerate(found):
                 place = start + ",".join(f"{value:.4f}" for value in box)
@@ -104,6 +106,11 @@ def write_csv(
                     file.write(f"{place},{name},{score:.6f}\n")
                     rows += 1
     return rows
+
+
+def _quote(name: str) -> str:
+    """A name as CSV spells it: in quotes where a comma, quote or line break would end it."""
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\r\n') else name
 
 
 def write_dictionary(path: str | os.PathLike[str], proposals: Proposals) -> None:
@@ -150,9 +157,14 @@ def read(path: str | os.PathLike[str]) -> Proposals:
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return _from_dictionary({name: archive[name] for name in archive.files}, path)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+                content = {name: archive[name] for name in archive.files}
+        # A bare array under the name is a TypeError, a cut one an EOFError, damage a zlib.error.
+        except (
+            ValueError, OSError, EOFError, TypeError, NotImplementedError, RuntimeError,
+            MemoryError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
             raise UserError(f"{path}: not a proposals archive ({error})") from error
+        return _from_dictionary(content, path)
     if path.suffix in (".pkl", ".pickle"):
         content, _ = read_checkpoint(path)
         if not isinstance(content, dict):
@@ -161,20 +173,34 @@ def read(path: str | os.PathLike[str]) -> Proposals:
     return _read_csv(path)
 
 
+_IMPLAUSIBLE = "numbers must be finite, and boxes normalised to 0..1 by the frame size, not pixels"
+
+
+def _are_plausible(table: np.ndarray) -> bool:
+    """Whether rows can be normalised boxes and scores; boxes may reach past the frame."""
+    return bool(np.isfinite(table).all() and (np.abs(table[:, :4]) <= 2).all())
+
+
 def _from_dictionary(content: Mapping[str, Any], path: Path) -> Proposals:
     boxes_norm, scores = {}, {}
     for name, value in content.items():
         video, _, second = str(name).rpartition(",")
-        table = np.asarray(value, dtype=np.float32)
         try:
+            table = np.asarray(value, dtype=np.float32)
             keyframe = Keyframe(video, float(second))
-        except ValueError:
-            keyframe = Keyframe("", 0.0)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: entry '{name}' is not 'video,second' with numbers ({error})"
+            ) from error
+        if table.shape == (0,):
+            table = table.reshape(0, 5)
         if not keyframe.video or table.ndim != 2 or table.shape[1] not in (4, 5):
             raise UserError(
                 f"{path}: entry '{name}' of shape {table.shape} is not 'video,second' with "
                 "(N,5) x1,y1,x2,y2,score"
             )
+        if not np.isfinite(keyframe.second) or not _are_plausible(table):
+            raise UserError(f"{path}: entry '{name}': {_IMPLAUSIBLE}")
         boxes_norm[keyframe] = np.ascontiguousarray(table[:, :4])
         full = np.ones(len(table), np.float32)
         scores[keyframe] = np.ascontiguousarray(table[:, 4]) if table.shape[1] == 5 else full
@@ -196,24 +222,61 @@ def rows_by_keyframe(table: pd.DataFrame) -> Iterator[tuple[Keyframe, np.ndarray
         yield Keyframe(str(names[video[rows[0]]]), float(seconds[second[rows[0]]])), rows
 
 
-def _read_csv(path: Path) -> Proposals:
+def _read_table(path: Path, columns: tuple[str, ...], optional: int) -> pd.DataFrame:
+    """A CSV of ``columns``, of which the last ``optional`` may be missing, as text and numbers.
+
+    Nothing but an empty field is missing: a movie may be called "NA".
+    """
+    wanted = ",".join(columns)
     try:
-        table = pd.read_csv(path, header=None, names=list(_COLUMNS), dtype={"video": str})
-        numbers = table[["second", "x1", "y1", "x2", "y2"]].astype(float)
-        score = table["score"].astype(float).fillna(1.0)
+        table = pd.read_csv(
+            path,
+            header=None,
+            dtype={0: str},
+            keep_default_na=False,
+            na_values={column: [""] for column in range(len(columns))},
+        )
     except pd.errors.EmptyDataError:
-        return Proposals({}, {}, {})
+        return pd.DataFrame(columns=list(columns), dtype=float)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(
-            f"{path}: not rows of video,second,x1,y1,x2,y2,label,score: {str(error).strip()}"
-        ) from error
-    if numbers.isna().any(axis=None):
-        line = int(numbers.isna().any(axis=1).idxmax()) + 1
-        raise UserError(f"{path}, line {line}: a number is missing")
-    table = numbers.assign(video=table["video"], score=score)
+        raise UserError(f"{path}: not rows of {wanted}: {str(error).strip()}") from error
+    if not len(columns) - optional <= table.shape[1] <= len(columns):
+        raise UserError(f"{path}: {table.shape[1]} columns, not rows of {wanted}")
+    table.columns = list(columns[: table.shape[1]])
+    table = table.reindex(columns=list(columns))
+    try:
+        table[list(columns[1:])] = table[list(columns[1:])].astype(float)
+    except ValueError as error:
+        raise UserError(f"{path}: not rows of {wanted}: {error}") from error
+    return table
+
+
+def _refuse_rows(path: Path, wrong: pd.Series, reason: str) -> None:
+    if wrong.any():
+        raise UserError(f"{path}, line {int(wrong.idxmax()) + 1}: {reason}")
+
+
+def _refuse_bad_boxes(path: Path, table: pd.DataFrame) -> None:
+    numbers = table[["second", *_CORNERS]]
+    _refuse_rows(path, table["video"].isna(), "the video is missing")
+    _refuse_rows(path, numbers.isna().any(axis=1), "a number is missing")
+    wrong = np.isinf(table["second"]) | (table[_CORNERS].abs() > 2).any(axis=1)
+    _refuse_rows(path, wrong, _IMPLAUSIBLE)
+
+
+def _read_csv(path: Path) -> Proposals:
+    table = _read_table(path, _COLUMNS, optional=2)
+    _refuse_bad_boxes(path, table)
+    table["score"] = table["score"].fillna(1.0)
+    _refuse_rows(path, np.isinf(table["score"]), "the score must be finite")
+    table = table.drop(columns="label")
     # Lists with labels repeat a box for every label.
     table = table.drop_duplicates()
-    all_boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+    all_boxes = table[_CORNERS].to_numpy(np.float32)
     all_scores = table["score"].to_numpy(np.float32)
     boxes_norm, scores = {}, {}
     for keyframe, rows in rows_by_keyframe(table):
@@ -227,28 +290,21 @@ def read_labelled_truth(
     """Ground truth with actions: per keyframe distinct boxes (N,4) and the action ids of each.
 
     Raises:
-        UserError: the file is missing or a row is not video,second,x1,y1,x2,y2,action,...
+        UserError: the file is missing or empty, or a row is not
+            video,second,x1,y1,x2,y2,action,person (the last may be left out).
     """
-    try:
-        table = pd.read_csv(
-            path,
-            header=None,
-            names=[*_COLUMNS[:7], "person"],
-            usecols=range(7),
-            dtype={"video": str},
-        )
-        table = table.dropna(subset=["x1", "label"])
-        numbers = table[["second", "x1", "y1", "x2", "y2"]].astype(float)
-        actions = table["label"].astype(int)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such annotation file") from error
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(
-            f"{path}: not rows of video,second,x1,y1,x2,y2,action,...: {str(error).strip()}"
-        ) from error
-    table = numbers.assign(video=table["video"], action=actions)
-    corners = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
-    ids = table["action"].to_numpy()
+    path = Path(path)
+    table = _read_table(path, (*_COLUMNS[:6], "action", "person"), optional=1)
+    # A keyframe without people is a row without a box; a box without an action teaches nothing.
+    table = table.dropna(subset=_CORNERS, how="all").dropna(subset=["action"])
+    _refuse_bad_boxes(path, table)
+    action = table["action"]
+    wrong = (action != action.round()) | (action < 1) | (action > 1_000_000)
+    _refuse_rows(path, wrong, "the action must be a whole number from 1")
+    if table.empty:
+        raise UserError(f"{path}: holds no box with an action")
+    corners = table[_CORNERS].to_numpy(np.float64)
+    ids = action.to_numpy().astype(int)
     truth: dict[Keyframe, tuple[np.ndarray, list[list[int]]]] = {}
     for keyframe, rows in rows_by_keyframe(table):
         labels: dict[tuple[float, ...], list[int]] = {}
@@ -271,7 +327,19 @@ def assign_labels(
         proposals: what was detected.
         truth: from :func:`read_labelled_truth`.
         min_iou: overlap from which a proposal takes the labels (0.9 in the published lists).
+
+    Raises:
+        UserError: an overlap outside 0..1, or not one keyframe is in both: every label would
+            be -1 because of another spelling of names, or other seconds.
     """
+    if not 0 < min_iou <= 1:
+        raise UserError(f"an overlap (IoU) of {min_iou:g}: must be above 0 and at most 1")
+    if proposals.boxes_norm and not proposals.boxes_norm.keys() & truth.keys():
+        mine, other = min(proposals.boxes_norm), min(truth, default=None)
+        raise UserError(
+            f"no keyframe of the proposals is in the ground truth (first ones: {mine}, {other}); "
+            "compare the movies' names and the seconds (--movie-start)"
+        )
     assigned: dict[Keyframe, list[list[int]]] = {}
     for keyframe, boxes in proposals.boxes_norm.items():
         true_boxes, labels = truth.get(keyframe, (np.zeros((0, 4), np.float32), []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from persons_drawn import CountingDetector, write_movie
@@ -56,7 +58,11 @@ def test_keyframes_are_multiples_of_the_rate_within_the_file() -> None:
     # What lies beyond the end of the file is not looked at.
     assert ava.seconds(10.0).tolist() == [902, 903, 904, 905, 906, 907, 908, 909]
     assert Schedule(first_second=0.3).seconds(2.5).tolist() == [1, 2]
-    for bad in ({"rate": 0.0}, {"first_second": 5.0, "last_second": 4.0}):
+    nan, inf = float("nan"), float("inf")
+    for bad in (
+        {"rate": 0.0}, {"rate": nan}, {"rate": inf}, {"rate": 1e9}, {"movie_start": nan},
+        {"last_second": inf}, {"first_second": 5.0, "last_second": 4.0},
+    ):  # fmt: skip
         with pytest.raises(UserError):
             Schedule(**bad)
 
@@ -142,6 +148,15 @@ def test_convert_and_label_without_detecting(tmp_path: Path) -> None:
         (["nowhere.mp4"], "--weights is missing"),
         (["nowhere.mp4", "--weights", "none.pkl"], "nowhere.mp4: no such movie"),
         ([".", "--weights", "none.pkl"], "a folder without movies"),
+        (["m.mp4", "--weights", "none.pkl", "--device", "tpu"], "device 'tpu'"),
+        (["m.mp4", "--weights", "none.pkl", "--batch-size", "0"], "batch_size 0"),
+        (["m.mp4", "--weights", "none.pkl", "--short-side", "-4"], "short_side -4"),
+        (["m.mp4", "--weights", "none.pkl", "--scales", "0"], "scales 0"),
+        (["m.mp4", "--weights", "none.pkl", "--score", "nan"], "score nan"),
+        (["m.mp4", "--weights", "none.pkl", "--nms", "2"], "nms 2"),
+        (["m.mp4", "--weights", "none.pkl", "--rate", "nan"], "rate nan"),
+        (["m.mp4", "--iou", "0"], "--iou 0"),
+        (["m.mp4", "--weights", "none.pkl", "--out", "folder.csv"], "folder.csv: is a folder"),
     ],
 )
 def test_bad_calls_are_answered(
@@ -152,14 +167,115 @@ def test_bad_calls_are_answered(
     capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["detect", *words, "--out", "boxes.csv"]) == 2
+    if "m.mp4" in words:
+        Path("m.mp4").touch()
+    Path("folder.csv").mkdir()
+    assert main(["detect", "--out", "boxes.csv", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_rank_outside_the_group_is_refused(
+    movies: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["detect", str(movies["short"]), "--out", "boxes.csv", "--weights", "none.pkl"]
+    for rank, size in (("3", "2"), ("-1", "2"), ("0", "0")):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert main(words) == 2
+        assert f"RANK={rank} is not one of WORLD_SIZE={size}" in capsys.readouterr().err
+
+
+def test_movies_that_hold_no_picture(
+    tmp_path: Path, tiny_weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Empty, sound only, cut short: told by name; and nothing is written where all are broken."""
+    whole = write_movie(tmp_path / "whole.mp4", 2)
+    cut, empty, sound = (tmp_path / f"{name}.mp4" for name in ("cut", "empty", "sound"))
+    cut.write_bytes(whole.read_bytes()[:1500])
+    empty.touch()
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    out = tmp_path / "boxes.csv"
+    for movie in (cut, empty, sound):
+        words = ["detect", str(movie), "--out", str(out), "--weights", str(tiny_weights)]
+        assert main([*words, "--device", "cpu", "--skip-unreadable"]) == 2
+        assert movie.name in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_the_three_formats_agree(
+    movies: dict[str, Path], tmp_path: Path, tiny_weights: Path
+) -> None:
+    found = {}
+    for suffix in ("csv", "npz", "json"):
+        out = tmp_path / f"boxes.{suffix}"
+        words = ["detect", str(movies["short"]), "--out", str(out), "--weights", str(tiny_weights)]
+        assert main([*words, "--score", "0", "--device", "cpu"]) == 0
+        if suffix != "json":
+            found[suffix] = proposals.read(out)
+    rows, dictionary = found["csv"], found["npz"]
+    content = json.loads((tmp_path / "boxes.json").read_text())
+    assert len(content["images"]) == 2
+    assert rows.num_boxes == dictionary.num_boxes == len(content["annotations"]) > 0
+    for keyframe, boxes in dictionary.boxes_norm.items():
+        np.testing.assert_allclose(rows.boxes_norm[keyframe], boxes, atol=5.1e-5)
+        np.testing.assert_allclose(rows.scores[keyframe], dictionary.scores[keyframe], atol=1e-6)
+    flat = np.concatenate([dictionary.boxes_norm[k] for k in sorted(dictionary.boxes_norm)])
+    boxes_px = np.array([a["bbox"] for a in content["annotations"]])
+    boxes_px[:, 2:] += boxes_px[:, :2]
+    np.testing.assert_allclose(boxes_px / [64, 48, 64, 48], flat, atol=1e-4)
 
 
 def test_two_movies_of_one_name_are_refused(movies: dict[str, Path], tmp_path: Path) -> None:
     other = write_movie(tmp_path / "long.mp4", 1)
     with pytest.raises(UserError, match="two movies are called 'long'"):
         list_movies([movies["long"], other])
+    # One file by two spellings is one movie.
+    aside = movies["long"].parent / ".." / "movies" / "long.mp4"
+    assert len(list_movies([movies["long"], aside])) == 1
+
+
+def test_broken_parts_are_made_again(movies: dict[str, Path], tmp_path: Path) -> None:
+    parts = PartFolder(tmp_path / "boxes.csv", {"rate": 1})
+    detect_movies(CountingDetector(), movies, parts, Schedule())
+    whole = (parts.path / "long.npz").read_bytes()
+    (parts.path / "long.npz").write_bytes(whole[:200])
+    (parts.path / "short.npz").write_bytes(b"")
+    assert detect_movies(CountingDetector(), movies, parts, Schedule()) == ["long", "short"]
+    assert (parts.path / "long.npz").read_bytes() == whole
+    for text in ("{", "[1]"):
+        (parts.path / "settings.json").write_text(text)
+        with pytest.raises(UserError, match=r"settings\.json: damaged; give --restart"):
+            PartFolder(tmp_path / "boxes.csv", {"rate": 1})
+    # However young they are, a lone process forgets all parts.
+    fresh = PartFolder(tmp_path / "boxes.csv", {"rate": 2}, restart=True)
+    assert [path.name for path in fresh.path.iterdir()] == ["settings.json"]
+
+
+def test_failures_noted_before_the_first_process_began_do_not_block_it(
+    movies: dict[str, Path], tmp_path: Path
+) -> None:
+    """A quicker process may give a movie up while the first one still loads its weights."""
+    out = tmp_path / "boxes.csv"
+    movies["short"].write_bytes(b"no movie at all")
+    other = PartFolder(out, {}, alone=False)
+    detect_movies(CountingDetector(), movies, other, Schedule())
+    note = other.path / "short.failed"
+    os.utime(note, (note.stat().st_mtime - 20,) * 2)
+    first = PartFolder(out, {}, alone=False)
+    assert first.failure("short") is None
+
+    def retry(some: dict[str, Path]) -> None:
+        detect_movies(CountingDetector(), some, first, Schedule())
+
+    assert list(wait_for_all(movies, first, retry=retry)) == ["short"]
+    os.utime(note, (note.stat().st_mtime - 20,) * 2)
+    write_movie(movies["short"], 2)
+    assert wait_for_all(movies, first, retry=retry) == {}
+    assert first.join(list(movies)).num_boxes == 10
 
 
 def _command(movies: dict[str, Path], out: Path, tiny_weights: Path) -> list[str]:

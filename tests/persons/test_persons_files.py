@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 from pathlib import Path
@@ -72,6 +73,55 @@ def test_evil_pickles_are_refused(tmp_path: Path) -> None:
         proposals.read(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"m,0001": "abc"}, "'m,0001' is not 'video,second' with numbers"),
+        ({"m,0001": {"boxes": 1}}, "'m,0001' is not 'video,second' with numbers"),
+        ({"m,0001": [[1, 2], [3]]}, "'m,0001' is not 'video,second' with numbers"),
+        ({"m,first": np.zeros((1, 5))}, "'m,first' is not 'video,second' with numbers"),
+        ({"m,0001": np.zeros((1, 6))}, r"shape \(1, 6\) is not"),
+        ({5: np.zeros((1, 5))}, "entry '5'"),
+        ({"m,nan": np.zeros((1, 5))}, "must be finite"),
+        ({"m,0001": np.full((1, 5), np.nan)}, "must be finite"),
+        ({"m,0001": np.full((1, 5), 300.0)}, "not pixels"),
+        ([np.zeros((1, 5))], "a list"),
+    ],
+)
+def test_wrong_dictionaries_are_named(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / "boxes.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=message):
+        proposals.read(path)
+
+
+def test_damaged_archives_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros((1, 5)))
+    with pytest.raises(UserError, match="not a proposals archive"):
+        proposals.read(path)
+    np.savez_compressed(path, **{"m,0001": np.arange(500, dtype=np.float32).reshape(-1, 5) / 500})
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        path.write_bytes(damaged)
+        # Some bytes (dates, say) do not matter; the others must be told in words.
+        with contextlib.suppress(UserError):
+            assert proposals.read(path).num_boxes in (0, 100)
+
+
+def test_movies_of_odd_names_come_back_from_every_format(tmp_path: Path) -> None:
+    box, score = np.array([[0.1, 0.2, 0.5, 0.9]], np.float32), np.array([0.9], np.float32)
+    names = ("a,b", 'say "hi"', "NA", "null", "0007", "1e3", "läuft")
+    keyframes = [Keyframe(name, second) for name in names for second in (1.0, 2.5)]
+    odd = proposals.Proposals(dict.fromkeys(keyframes, box), dict.fromkeys(keyframes, score), {})
+    for suffix in ("csv", "npz"):
+        proposals.write(tmp_path / f"odd.{suffix}", odd, suffix)
+        _same(odd, proposals.read(tmp_path / f"odd.{suffix}"))
+
+
 def test_coco_file_is_taken_by_pycocotools(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
@@ -90,8 +140,15 @@ def test_coco_file_is_taken_by_pycocotools(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.csv", "movie,x,0,0,1,1,,1\n", "not rows of video"),
-        ("a.csv", "movie,902,0,0,1\n", "line 1: a number is missing"),
+        ("a.csv", "movie,902,0,0,1\n", "5 columns, not rows of video"),
+        ("a.csv", "movie,902,0,0,1,,,1\n", "line 1: a number is missing"),
+        ("a.csv", "movie,902,0,0,1,1,,1\n,902,0,0,1,1,,1\n", "line 2: the video is missing"),
+        # Wider than the layout, pandas would take the first column for an index.
+        ("a.csv", "movie,902,0,0,1,1,,1,7\n", "9 columns, not rows of video"),
+        ("a.csv", "movie,inf,0,0,1,1,,1\n", "line 1: numbers must be finite"),
+        ("a.csv", "movie,902,0,0,320,240,,1\n", "normalised to 0..1 .*, not pixels"),
         ("a.npz", "no archive", "not a proposals archive"),
+        ("a.npz", "", "not a proposals archive"),
         ("none.csv", None, "no such proposals file"),
     ],
 )
@@ -130,6 +187,49 @@ def test_labels_are_taken_by_overlap(tmp_path: Path) -> None:
         "movie,0902,0.1000,0.2000,0.5000,0.9000,80,0.990000",
     ]
     assert len(proposals.read(path).boxes_norm[A]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no box with an action"),
+        ("m,0001,0.1,0.1,0.5,0.9,,0.9\n", "holds no box with an action"),
+        ("m,0001,0.1,0.1,0.5,0.9\n", "6 columns, not rows of"),
+        ("m,0001,0.1,0.1,0.5,0.9,12,0,0\n", "9 columns, not rows of"),
+        ("m,0001,0.1,,0.5,0.9,12,0\n", "line 1: a number is missing"),
+        ("m,,0.1,0.1,0.5,0.9,12,0\n", "line 1: a number is missing"),
+        ("m,0001,0.1,0.1,0.5,0.9,walk,0\n", "not rows of"),
+        ("m,0001,0.1,0.1,0.5,0.9,12.5,0\n", "line 1: the action must be a whole number"),
+        ("m,0001,0,0,1,1,1,0\nm,0001,0.1,0.1,0.5,0.9,-3,0\n", "line 2: the action must be"),
+        ("m,0001,0.1,0.1,0.5,0.9,1e30,0\n", "line 1: the action must be"),
+        ("m,0001,10,10,50,90,12,0\n", "not pixels"),
+    ],
+)
+def test_bad_truth_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "gt.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        proposals.read_labelled_truth(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        proposals.read_labelled_truth(tmp_path)
+
+
+def test_truth_without_persons_or_with_empty_keyframes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "gt.csv"
+    path.write_text("NA,0001,0.1,0.1,0.5,0.9,12\n")
+    assert proposals.read_labelled_truth(path)[Keyframe("NA", 1.0)][1] == [[12]]
+    path.write_text("m,0001,,,,,,\nm,0002,0.1,0.1,0.5,0.9,12,0\n")
+    assert list(proposals.read_labelled_truth(path)) == [Keyframe("m", 2.0)]
+
+
+def test_truth_of_other_movies_is_refused_not_minus_one_everywhere() -> None:
+    truth = {Keyframe("movie", 2.0): (np.array([[0, 0, 1, 1]], np.float32), [[12]])}
+    with pytest.raises(UserError, match=r"movie@902s, movie@2s.*--movie-start"):
+        proposals.assign_labels(_some(), truth)
+    for bad in (0.0, 1.5, float("nan")):
+        with pytest.raises(UserError, match="must be above 0"):
+            proposals.assign_labels(_some(), {A: truth[Keyframe("movie", 2.0)]}, bad)
+    assert proposals.assign_labels(proposals.Proposals({}, {}, {}), truth) == {}
 
 
 def test_ava_truth_has_each_person_once(tmp_path: Path, shared: Path) -> None:
