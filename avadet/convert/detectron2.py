@@ -98,18 +98,20 @@ def convert(content: Mapping[str, Any], source: str = "checkpoint") -> DetectorW
     aside: dict[str, int] = {}
     constants: dict[str, tuple[float, ...]] = {}
     for name, value in raw.items():
+        if not isinstance(name, str):
+            raise UserError(f"{source}: a tensor is called {name!r}, not by a text")
         head = next((part for part, rule in OTHER_HEADS.items() if rule.match(name)), None)
         if head is not None:
             aside[head] = aside.get(head, 0) + 1
         elif CONSTANTS.match(name):
             if name in ("pixel_mean", "pixel_std"):
-                constants[name] = tuple(float(v) for v in as_tensor(value).flatten())
+                constants[name] = tuple(float(v) for v in as_tensor(value, name).flatten())
         else:
             renamed = rename(name)
             if renamed is None:
                 unknown.append(name)
             else:
-                state[renamed] = as_tensor(value)
+                state[renamed] = as_tensor(value, name)
     if unknown:
         raise UserError(
             f"{source}: no rule for {len(unknown)} tensors, such as '{unknown[0]}'; avadet reads "
@@ -117,11 +119,17 @@ def convert(content: Mapping[str, Any], source: str = "checkpoint") -> DetectorW
             "X101-32x8d-FPN backbones"
         )
     name = architecture(state, source)
+    bias = state.get("box_head.classifier.bias")
+    if bias is None or bias.ndim != 1 or len(bias) < 2:
+        raise UserError(
+            f"{source}: roi_heads.box_predictor.cls_score.bias is missing or no list of two or "
+            "more classes"
+        )
     return DetectorWeights(
         state=state,
         filled=_fill_statistics(state),
         name=name,
-        num_classes=len(state["box_head.classifier.bias"]) - 1,
+        num_classes=len(bias) - 1,
         ignored=tuple(f"{part} ({count} tensors)" for part, count in aside.items()),
         pixel_mean=constants.get("pixel_mean"),
         pixel_std=constants.get("pixel_std"),
@@ -211,8 +219,15 @@ def _fill_statistics(state: dict[str, Tensor]) -> int:
     return filled
 
 
-def as_tensor(value: Any) -> Tensor:
-    """float32, from a torch tensor or a numpy array."""
+def as_tensor(value: Any, name: str = "tensor") -> Tensor:
+    """float32, from a torch tensor or a numpy array.
+
+    Raises:
+        UserError: ``name`` holds something else than numbers.
+    """
     if isinstance(value, Tensor):
         return value.detach().float()
-    return torch.from_numpy(np.array(value, dtype=np.float32))
+    try:
+        return torch.from_numpy(np.array(value, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"'{name}' of the checkpoint holds no numbers ({error})") from error

@@ -35,6 +35,13 @@ class ImagePreprocessing:
     def __post_init__(self) -> None:
         if self.channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order must be 'rgb' or 'bgr', not '{self.channel_order}'")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not np.isfinite(np.asarray(values, np.float64)).all():
+                raise ValueError(f"{name} must be 3 finite numbers, not {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, not {self.std}")
+        if self.short_side < 0 or self.max_side < 1:
+            raise ValueError(f"no picture fits sides of {self.short_side} and {self.max_side}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -126,6 +126,11 @@ def _read_own(path: Path) -> FasterRCNN | None:
         raise UserError(
             f"{path}: its description makes no detector ({str(error)[:160]})"
         ) from error
+    if not 0 <= description.person_class < outline.box_head.num_classes:
+        raise UserError(
+            f"{path}: its person_class {description.person_class} is not one of its "
+            f"{outline.box_head.num_classes} classes"
+        )
     _check(outline, state, path)
     model = create(description)
     model.load_state_dict(state)
@@ -174,13 +179,18 @@ def _load_detectron2(
     pixels = RESNEXT_PIXELS if weights.resnext else CAFFE2_PIXELS
     if not weights.name.endswith("_fpn"):
         pixels = replace(CAFFE2_NO_PADDING, std=pixels.std)
-    if weights.pixel_mean is not None and len(weights.pixel_mean) == 3:
-        pixels = replace(pixels, mean=weights.pixel_mean)
-    std = pixel_std or weights.pixel_std
-    if std is not None and len(std) == 3:
-        pixels = replace(pixels, std=tuple(std))
-    if channel_order is not None:
-        pixels = replace(pixels, channel_order=channel_order)
+    # Dictionaries, as what a file tells is of any length; the preprocessing refuses all but three.
+    told = {
+        "mean": weights.pixel_mean,
+        "std": pixel_std or weights.pixel_std,
+        "channel_order": channel_order,
+    }
+    try:
+        pixels = ImagePreprocessing.from_dict(
+            pixels.to_dict() | {name: value for name, value in told.items() if value is not None}
+        )
+    except ValueError as error:
+        raise UserError(f"{path}: its pixel values make no sense: {error}") from error
     if stride_in_1x1 is None:
         stride_in_1x1 = not weights.resnext
     description = DetectorDescription(
@@ -211,6 +221,10 @@ def _check(model: FasterRCNN, state: dict, path: Path) -> None:
             f" {len(missing)} tensors missing, {len(extra)} without a place, {len(wrong)} of "
             f"another shape; first: '{first}'"
         )
+    # Such a detector would find nobody, and say nothing.
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(f"{path}: '{name}' holds NaN or infinity; its training diverged")
 
 
 def initialise(model: FasterRCNN, path: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from persons_drawn import DrawnPictures
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from avadet.convert import detectron2 as tables
 from avadet.errors import UserError
@@ -152,12 +154,59 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
         create_detector("fast", weights=other)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "detection"}, "holds a detection model, not a person detector"),
+        ({"person_class": 1}, "person_class 1 is not one of its 1 classes"),
+        ({"person_class": -1}, "person_class -1 is not one of"),
+        ({"args": {"num_classes": 5}}, "does not fit .* of another shape"),
+        ({"args": {"width": -1}}, "makes no detector"),
+        ({"args": [1]}, "makes no detector"),
+        ({"name": "faster_rcnn_r1"}, "makes no detector"),
+        ({"preprocessing": {"std": [0, 0, 0]}}, "std must be above 0"),
+        ({"preprocessing": {"mean": [1, 2]}}, "mean must be 3 finite numbers"),
+        ({"preprocessing": {"mean": "abc"}}, "description is damaged"),
+        ({"preprocessing": {"max_side": 0}}, "no picture fits"),
+    ],
+)
+def test_own_files_that_lie_are_named(tmp_path: Path, change: dict, message: str) -> None:
+    path = tmp_path / "persons.safetensors"
+    weights.save(path, weights.create(TINY))
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["avadet"])
+    if "preprocessing" in change:
+        change = {"preprocessing": {**description["preprocessing"], **change["preprocessing"]}}
+    save_file(load_file(path), path, metadata={"avadet": json.dumps({**description, **change})})
+    with pytest.raises(UserError, match=message):
+        weights.load(path)
+
+
+def test_missing_and_diverged_tensors_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "persons.safetensors"
+    weights.save(path, weights.create(TINY))
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    name = "box_head.classifier.bias"
+    save_file({k: v for k, v in state.items() if k != name}, path, metadata=metadata)
+    with pytest.raises(UserError, match=f"1 tensors missing, 0 .*'{name}'"):
+        weights.load(path)
+    save_file({**state, name: state[name] + float("nan")}, path, metadata=metadata)
+    with pytest.raises(UserError, match=f"'{name}' holds NaN"):
+        weights.load(path)
+
+
 def test_tensors_without_a_rule_are_an_error() -> None:
     base = {"roi_heads.box_predictor.cls_score.bias": np.zeros(2, np.float32)}
     with pytest.raises(UserError, match=r"no rule for 1 tensors, such as 'head\.cls\.weight'"):
         tables.convert({"model": {**base, "head.cls.weight": np.zeros(1)}})
     with pytest.raises(UserError, match="blocks in res4"):
         tables.convert({"model": base})
+    with pytest.raises(UserError, match=r"'roi_heads.box_predictor.cls_score.bias' .* no numbers"):
+        tables.convert({"model": dict.fromkeys(base, "hello")})
+    with pytest.raises(UserError, match="a tensor is called 5"):
+        tables.convert({"model": {**base, 5: np.zeros(1)}})
 
 
 @pytest.mark.slow
