@@ -117,12 +117,13 @@ def build_clips(
     *,
     train: bool,
     left_out: Collection[str] = (),
+    test_scale: int | None = None,
 ) -> ClipDataset:
-    """Labelled clips: random stretches for training, the views of the test protocol."""
+    """Labelled clips: random stretches for training, the views of the test protocol.
+
+    ``test_scale`` is what the weights say of it (``Preprocessing.test_scale``).
+    """
     data = config.data
-    # PySlowFast's rule: three crops are scaled to the crop's size, one as the smallest in training.
-    one_crop = config.eval.spatial_crops == 1
-    test_scale = max(data.test_short_side, data.train_short_side[0] if one_crop else 0)
     return ClipDataset(
         list_clips(config, classes, train=train) if clips is None else clips,
         classes=classes.names,
@@ -137,7 +138,7 @@ def build_clips(
         test_short_side=data.test_short_side,
         test_scale=test_scale,
         reach_end=config.eval.reach_end,
-        cache_short_side=test_scale if data.cache else None,
+        cache_short_side=(test_scale or data.test_short_side) if data.cache else None,
         replace_unreadable=data.missing_movies == "skip",
         seed=config.seed,
     )

@@ -69,6 +69,9 @@ def describe(config: RunConfig, classes: LabelMap, name: str = "") -> ModelDescr
             channel_order=model.preprocessing.channel_order,
             fps=data.fps,
             modality=data.modality,
+            one_crop_side=None
+            if detection or data.train_short_side[0] <= data.test_short_side
+            else data.train_short_side[0],
         ),
         activation="sigmoid"
         if detection or config.train.loss.name != "cross_entropy"

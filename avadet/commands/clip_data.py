@@ -14,8 +14,12 @@ log = logging.getLogger(__name__)
 _SHOWN = 5
 
 
-def open_clips(config: RunConfig, classes: Any, *, train: bool) -> Any:
+def open_clips(
+    config: RunConfig, classes: Any, *, train: bool, test_scale: int | None = None
+) -> Any:
     """The labelled clips; what is left out is written to ``unreadable_<split>.txt`` of the run.
+
+    ``test_scale`` is what the weights say of it (``Preprocessing.test_scale``).
 
     Raises:
         UserError: a clip cannot be read and ``data.missing_movies`` is ``error``.
@@ -26,7 +30,9 @@ def open_clips(config: RunConfig, classes: Any, *, train: bool) -> Any:
     paths = {name: listed.root / name for name, _ in listed.clips}
     key = f"data.{_split(train)}_clips"
     left_out = _unreadable(config, paths, key, "clips", train=train)
-    return build.build_clips(config, classes, listed, train=train, left_out=left_out)
+    return build.build_clips(
+        config, classes, listed, train=train, left_out=left_out, test_scale=test_scale
+    )
 
 
 def open_charades(config: RunConfig, classes: Any, *, train: bool, localize: bool = False) -> Any:

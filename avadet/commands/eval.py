@@ -153,7 +153,8 @@ def score_clips(config: Any, model: Any, device: Any, precision: str) -> tuple[A
 
     classes = build.read_classes(config)
     _check_classifier(config, model, classes)
-    dataset = open_clips(config, classes, train=False)
+    scale = model.description.preprocessing.test_scale(config.eval.spatial_crops)
+    dataset = open_clips(config, classes, train=False, test_scale=scale)
     prepared = prepare_for_scoring(model, device, precision)
     task = ClipTask(
         prepared.model,

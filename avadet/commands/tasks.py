@@ -132,7 +132,10 @@ def _clips(config: RunConfig) -> Parts:
     build.initialise(model, config)
     training = open_clips(config, classes, train=True)
     log.info("training: %s", training.summary())
-    test = open_clips(config, classes, train=False) if config.data.val_clips else None
+    test = None
+    if config.data.val_clips:
+        scale = model.description.preprocessing.test_scale(config.eval.spatial_crops)
+        test = open_clips(config, classes, train=False, test_scale=scale)
     task = ClipTask(
         model,
         loss=build.build_loss(config),

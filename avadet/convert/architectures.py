@@ -80,6 +80,7 @@ def describe(
     head_name: str | None = None,
     norm: tuple[tuple[float, ...], tuple[float, ...]] = GREY,
     side: int = 256,
+    one_crop_side: int | None = None,
     fps: float | None = None,
     modality: str = "rgb",
     source: str = "avadet",
@@ -108,6 +109,7 @@ def describe(
             std,  # type: ignore[arg-type]
             fps=data.fps if fps is None else fps,
             modality=modality,
+            one_crop_side=one_crop_side,
         ),
         activation=data.activation,
         backbone_args=backbone_args,

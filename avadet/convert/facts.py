@@ -67,10 +67,14 @@ def from_pyslowfast(
     if layout == "pytorchvideo" and structure.backbone.startswith("ir_csn"):
         args["norm_eps"] = 1e-5
     bgr = bool(get("AVA.BGR", False))
+    side = int(get("DATA.TEST_CROP_SIZE", 256))
+    # PySlowFast scales to the smallest side of training where a test cuts one crop only.
+    smallest = int(min(get("DATA.TRAIN_JITTER_SCALES", (256, 320))))
     preprocessing = Preprocessing(
         num_frames=int(get("DATA.NUM_FRAMES", 8)),
         frame_stride=int(get("DATA.SAMPLING_RATE", 8)),
-        test_short_side=int(get("DATA.TEST_CROP_SIZE", 256)),
+        test_short_side=side,
+        one_crop_side=smallest if smallest > side and not detection else None,
         mean=tuple(get("DATA.MEAN", GREY[0])),
         std=tuple(get("DATA.STD", GREY[1])),
         channel_order="bgr" if bgr else "rgb",

@@ -71,6 +71,7 @@ def pyslowfast_settings(description: ModelDescription) -> str:
         f"  SAMPLING_RATE: {clip.frame_stride}\n  STD: {list(clip.std)}",
         f"  INPUT_CHANNEL_NUM: {[3] * _pathways(family)}",
         f"  TEST_CROP_SIZE: {clip.test_short_side}\n  TRAIN_CROP_SIZE: {crop}",
+        f"  TRAIN_JITTER_SCALES: [{clip.test_scale(1)}, {round(1.25 * clip.test_scale(1))}]",
         f"DETECTION:\n  ALIGNED: {_word(description.head_args.get('aligned', True))}",
         f"  ENABLE: {_word(detection)}",
         f"  ROI_XFORM_RESOLUTION: {description.head_args.get('resolution', 7)}",

@@ -15,6 +15,8 @@ from avadet.convert.architectures import IMAGENET, Architecture, row
 
 _TOKEN = {"output": "token"}
 _SIDE = {"side": 224}
+# Published tests of MViT cut one crop, from frames as small as in training.
+_MVIT_SIDE = {"side": 224, "one_crop_side": 256}
 # Of its transforms, in units of 255.
 _ACTION_DETECTION = ((0.481458, 0.454692, 0.403844), (0.225, 0.225, 0.225))
 _GIANTS = tuple(("g", dataset) for dataset in ("k400", "k600", "k710", "ssv2"))
@@ -55,7 +57,7 @@ def _mvit() -> Iterator[Architecture]:
             frames,
             stride,
             ("pyslowfast", *(("torchvision",) if torchvision else ())),
-            {"args": {**args, **_TOKEN}, **(_LARGE if backbone == "mvit_v2_l" else _SIDE)},
+            {"args": {**args, **_TOKEN}, **(_LARGE if backbone == "mvit_v2_l" else _MVIT_SIDE)},
             *aliases,
         )
     eps = {**_TOKEN, "pool_norm_eps": 1e-5}
@@ -72,7 +74,7 @@ def _mvit() -> Iterator[Architecture]:
             frames,
             stride,
             ("pytorchvideo",),
-            {"args": {**args, **eps}, "side": 112 if "crop" in args else 224},
+            {"args": {**args, **eps}, **({"side": 112} if "crop" in args else _MVIT_SIDE)},
             *alias,
         )
 

@@ -230,7 +230,7 @@ def _describe(
     if arch is not None:
         chosen = architectures.get(arch, candidates)
         return _of(structure, chosen), [f"architecture {chosen.name}, as asked"]
-    described = _from_settings(layout, structure, settings, _stem(path))
+    described = _from_settings(layout, structure, settings, path)
     if described is not None:
         alike = sorted(candidates, key=lambda each: each.description.num_classes != classes)
         name = next((each.name for each in alike if _same(each, described)), described.name)
@@ -292,12 +292,20 @@ def _of(structure: Structure, chosen: Architecture) -> ModelDescription:
 
 
 def _from_settings(
-    layout: Layout, structure: Structure, settings: dict[str, Any], name: str
+    layout: Layout, structure: Structure, settings: dict[str, Any], path: Path
 ) -> ModelDescription | None:
-    if layout.source in ("pyslowfast", "pytorchvideo", "caffe2"):
-        return facts_of.from_pyslowfast(structure, settings, name, layout.source)
-    if layout.source == "mmaction2":
-        return facts_of.from_mmaction2(structure, settings, name)
+    name = _stem(path)
+    try:
+        if layout.source in ("pyslowfast", "pytorchvideo", "caffe2"):
+            return facts_of.from_pyslowfast(structure, settings, name, layout.source)
+        if layout.source == "mmaction2":
+            return facts_of.from_mmaction2(structure, settings, name)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # They come with the file: words for numbers, numbers for lists.
+        raise UserError(
+            f"{path}: the settings inside the file make no sense ({error}); say with --arch which "
+            "architecture it was made from"
+        ) from error
     return None
 
 

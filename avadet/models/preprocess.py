@@ -31,6 +31,9 @@ class Preprocessing:
         channel_order: "rgb", or "bgr" for weights trained so.
         fps: of the grid; 30 for most public weights.
         modality: "rgb", or "flow" for networks of optical flow, which get its two channels.
+        one_crop_side: shorter side where a test cuts one square from the middle instead of three:
+            the smallest in training, as PySlowFast does (256 pixels around MViT's 224); None takes
+            ``test_short_side``.
     """
 
     num_frames: int
@@ -41,12 +44,19 @@ class Preprocessing:
     channel_order: str = "rgb"
     fps: float = 30.0
     modality: str = "rgb"
+    one_crop_side: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frame_stride", "test_short_side"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"preprocessing.{name}: {value!r} must be an integer of at least 1")
+        side = self.one_crop_side
+        if side is not None and not (isinstance(side, int) and side >= self.test_short_side):
+            raise UserError(
+                f"preprocessing.one_crop_side: {side!r} must be an integer that leaves room for a "
+                f"crop of {self.test_short_side}"
+            )
         for name in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, name))
             if len(values) != 3 or (name == "std" and min(values) <= 0):
@@ -67,6 +77,12 @@ class Preprocessing:
     def channels(self) -> int:
         """Of the clips that the network gets: 3, or 2 of flow."""
         return 2 if self.modality == "flow" else 3
+
+    def test_scale(self, crops: int) -> int:
+        """The shorter side that frames are scaled to where a test cuts so many square crops."""
+        if crops == 1 and self.one_crop_side is not None:
+            return self.one_crop_side
+        return self.test_short_side
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

@@ -110,7 +110,7 @@ class VideoClassifier:
                 shape.fps,
                 reach_end,
             )
-            clip = reader.read(times, short_side=side, fps=shape.fps)
+            clip = reader.read(times, short_side=shape.test_scale(crops), fps=shape.fps)
             for place in spatial_crops(*clip.size, crops):
                 transform = ClipTransform(crop=side, places=(place,))
                 yield transform.frames(clip.frames, transform.corner(*clip.size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,24 @@ def test_what_does_not_fit_is_one_error_that_lists_all(tiny: Path, kind: str) ->
         load_model(tiny)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["NUM_FRAMES: abc", "MEAN: 3", "MEAN: [grey, 0, 0]", "TEST_CROP_SIZE: {a: 1}"],
+)
+def test_settings_that_make_no_sense_are_an_error_that_names_the_way_out(
+    tiny: Path, setting: str
+) -> None:
+    key = setting.split(":")[0]
+
+    def change(content: dict) -> None:
+        content["cfg"], count = re.subn(rf"(?m)^  {key}: .*$", f"  {setting}", content["cfg"])
+        assert count == 1
+
+    _rewrite(tiny, change)
+    with pytest.raises(UserError, match=r"settings inside the file make no sense .*--arch"):
+        load_model(tiny)
 
 
 def test_a_wrong_switch_never_passes_for_the_right_network(tiny: Path) -> None:

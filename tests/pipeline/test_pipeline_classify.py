@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline_movies import tiny_model, write_movie
 from avadet.cli import main
 from avadet.data.kinetics import ClipDataset
 from avadet.engine.precision import resolve
+from avadet.errors import UserError
 from avadet.models.description import ModelDescription, create, save_weights
 from avadet.models.preprocess import Preprocessing, normalize
 from avadet.pipeline.classify import VideoClassifier, ranking
@@ -67,6 +69,33 @@ def test_the_scores_are_those_of_the_data_sets_views(
         )
     np.testing.assert_allclose(got, torch.stack(want).double().mean(0).numpy(), atol=1e-6)
     assert sum(done) == views * crops
+
+
+def test_one_crop_is_cut_from_frames_scaled_as_in_training(
+    tmp_path: Path, model: torch.nn.Module
+) -> None:
+    write_movie(tmp_path / "a.mp4", fps=25, frames=70)
+    (tmp_path / "list.csv").write_text("a.mp4,0\n")
+    shape = replace(model.description.preprocessing, one_crop_side=60)
+    model.description = replace(model.description, preprocessing=shape)
+    assert (shape.test_scale(1), shape.test_scale(3)) == (60, 48)
+    dataset = ClipDataset(
+        tmp_path / "list.csv",
+        num_frames=8,
+        frame_stride=3,
+        temporal_views=1,
+        spatial_crops=1,
+        test_short_side=48,
+        test_scale=60,
+    )
+    with torch.no_grad():
+        want = model(normalize(dataset[0].video[None], shape)).softmax(1)[0]
+    classifier = VideoClassifier(model, resolve("fp32", "cpu"))
+    with open_video(tmp_path / "a.mp4") as reader:
+        got = classifier.scores(reader, "a", temporal_views=1, crops=1)
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-6)
+    with pytest.raises(UserError, match="one_crop_side: 40 must be an integer that leaves room"):
+        replace(shape, one_crop_side=40)
 
 
 def test_the_command_tells_the_best_classes_and_what_could_not_be_read(
