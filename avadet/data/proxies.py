@@ -88,12 +88,19 @@ def make_proxies(
         workers: processes of one thread each; one per usable core when None.
 
     Raises:
-        UserError: the folder cannot be written, is that of the movies, or the disk is full.
+        UserError: the folder cannot be written, holds a movie given, or the disk is full.
     """
     jobs = [_Job(path, out / f"{path.stem}.mp4", settings) for path in movies]
+    # Also where names differ (a.mkv, a.mp4): a folder of both would be read as one of movies.
+    inside = {path.parent.resolve() for path in movies} | {path.resolve().parent for path in movies}
+    if out.resolve() in inside:
+        raise UserError(
+            f"--out {out}: holds the movies themselves, which proxies would mix with or replace; "
+            "choose another folder"
+        )
     for job in jobs:
         if job.target.exists() and job.target.samefile(job.source):
-            raise UserError(f"{out}: holds the movies themselves; choose another folder")
+            raise UserError(f"--out {job.target}: is the movie itself; choose another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

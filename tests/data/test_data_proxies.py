@@ -85,9 +85,30 @@ def test_the_data_set_reads_proxies_like_movies(small_ava, tmp_path):
         assert (one.video.float() - other.video.float()).abs().mean() < 3
 
 
+def test_proxies_never_lie_among_their_movies(movies, tmp_path, capsys):
+    (movies / "a.mp4").rename(movies / "a.mkv")  # a.mp4 would stand beside it and hide it
+    (tmp_path / "door").symlink_to(movies)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x.mp4").symlink_to(movies / "b.mp4")
+    before = {path.name: path.read_bytes() for path in movies.iterdir()}
+    for place, out in (
+        (movies, movies),
+        (movies / "a.mkv", movies),
+        (movies, tmp_path / "door"),
+        (tmp_path / "links", movies),
+        (tmp_path / "links", tmp_path / "links"),
+    ):
+        assert main(["prepare", "proxy", str(place), "--out", str(out)]) == 2
+        told = capsys.readouterr().err.strip().splitlines()
+        assert len(told) == 1
+        assert f"--out {out}: holds the movies themselves" in told[0]
+    assert {path.name: path.read_bytes() for path in movies.iterdir()} == before
+    # Below them is another folder: nobody reads movies there by the same name.
+    report = make_proxies(find_movies([movies]), movies / "small", SMALL, progress=False)
+    assert report.made == 3
+
+
 def test_places_that_cannot_be_used(movies, tmp_path):
-    with pytest.raises(UserError, match="themselves"):
-        make_proxies(find_movies([movies]), movies, SMALL)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         make_proxies(find_movies([movies]), tmp_path / "file", SMALL)
