@@ -95,13 +95,37 @@ def test_cvat_exports_of_projects_name_the_movie_of_each_track(tmp_path):
         (cvat(track(0, box(0, 0)), meta=""), "which movie"),
         (cvat(track(0, box(0, 300))), "outside the picture of 200x100"),
         (cvat(track(0, box(3, 0))), "no track has a box at a multiple of 1 s"),
-        (cvat('<track id="0" label="x"><box frame="0" xtl="1"/></track>'), "track 0"),
+        (
+            cvat('<track id="0" label="x"><box frame="0" xtl="1"/></track>'),
+            "track 0, frame 0: a box has no 'ytl'",
+        ),
+        (cvat('<track id="0" label="x"><box xtl="1"/></track>'), "track 0: a box has no 'frame'"),
+        (cvat(track("x", box(0, 0))), 'track x: id: "x" is not a number'),
+        (cvat(track(0, box("x", 0))), 'track 0: frame: "x" is not a number'),
+        (cvat(track(0, box(0, 0), box(10**12, 0))), "track 0: frame 1000000000000 is in no movie"),
+        (
+            cvat(track(0, box(0, 0).replace('xtl="0"', 'xtl="a"'))),
+            'frame 0: xtl: "a" is not a number',
+        ),
+        (
+            cvat(
+                track(0, box(0, 0)),
+                meta="<task><source>m</source><original_size><width>0</width><height>9</height>"
+                "</original_size></task>",
+            ),
+            "original_size of m: 0x9 pixels",
+        ),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "document type"),
     ],
 )
 def test_wrong_cvat_files_say_what_is_wrong(tmp_path, text, words):
     with pytest.raises(UserError, match=words):
         read(tmp_path, text)
+
+
+def test_more_keyframes_than_frames_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--rate 11: day one has only 10 frames per second"):
+        read(tmp_path, cvat(track(0, box(0, 0))), rate=11)
 
 
 COCO = {
@@ -141,8 +165,13 @@ def test_coco_json_of_videos_and_of_frames(tmp_path):
         (0, {"image_id": 5}, "annotation 1: there is no image 5"),
         (1, {"category_id": 2}, "annotation 2: there is no category 2"),
         (2, {"bbox": [0, 0, 0, 5]}, "annotation 3: the box .* is empty or inverted"),
-        (2, {"bbox": [0, float("nan"), 5, 5]}, "annotation 3: the box"),
-        (3, {"bbox": None}, "not as COCO json should be"),
+        (2, {"bbox": [0, float("nan"), 5, 5]}, "annotation 3: bbox: NaN is not a number"),
+        (2, {"bbox": [0, "x", 5, 5]}, 'annotation 3: bbox: "x" is not a number'),
+        (2, {"bbox": [0, 5, 5]}, "annotation 3: bbox has 3 numbers; it needs x, y, width, height"),
+        (3, {"bbox": None}, "annotation 4: bbox: null is not a list"),
+        (3, {"image_id": [1]}, r"annotation 4: image_id: \[1\] is not an id"),
+        (3, {"attributes": 7}, "annotation 4: attributes: 7 is not an object"),
+        (3, {"track_id": 1.5}, "annotation 4: track_id: 1.5 is not a whole number"),
     ],
 )
 def test_wrong_coco_json_says_where(tmp_path, place, change, words):
@@ -150,6 +179,39 @@ def test_wrong_coco_json_says_where(tmp_path, place, change, words):
     content["annotations"][place].update(change)
     with pytest.raises(UserError, match=words):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("annotations", 3, "annotations: 3 is not a list"),
+        ("annotations", [None], "annotation number 1: null is not an object"),
+        ("annotations", [{}], "annotation number 1: has no 'image_id'; complete it"),
+        ("categories", [{"id": 1}], "category 1: has no 'name'"),
+        ("categories", [{"id": 1, "name": None}], "category 1: name: null is not a name"),
+        ("categories", 2 * [{"id": 1, "name": "a"}], "category 1: this id stands twice"),
+        ("images", [{"id": 1, "width": 1, "file_name": "a/1.jpg"}], "image 1: has no 'height'"),
+        (
+            "images",
+            [{"id": 1, "width": float("inf"), "height": 2, "file_name": "a/1.jpg"}],
+            "image 1: width: Infinity is not a number",
+        ),
+        (
+            "images",
+            [{"id": 1, "width": 0, "height": 2, "file_name": "a/1.jpg"}],
+            "image 1: a picture of 0x2 pixels",
+        ),
+        ("images", [{"id": 1, "file_name": "a/1.jpg", "frame_id": -3}], "before the movie"),
+    ],
+)
+def test_wrong_tables_of_coco_json_say_where(tmp_path, key, value, words):
+    with pytest.raises(UserError, match=words):
+        read(tmp_path, {**COCO, key: value})
+
+
+def test_json_of_endless_numbers_is_refused(tmp_path):
+    with pytest.raises(UserError, match="numbers too long"):
+        read(tmp_path, '{"images": ' + 5000 * "1" + "}")
 
 
 VIA = {
@@ -183,8 +245,14 @@ def test_via_projects_of_movies_and_of_frames(tmp_path):
     ("change", "words"),
     [
         ({"av": {"1": "7"}}, "attribute 'act' has no option '7'"),
-        ({"vid": "8"}, "not as a VIA 3 project should be"),
-        ({"z": []}, "not as a VIA 3 project should be"),
+        ({"av": {"9": "0"}}, "metadata 1_a: has no '9'"),
+        ({"av": 4}, "metadata 1_a: av: 4 is not an object"),
+        ({"vid": "8"}, "metadata 1_a: view 8 is not in the file"),
+        ({"z": []}, r"metadata 1_a: has no second \(z\)"),
+        ({"z": ["x"]}, 'metadata 1_a: z: "x" is not a number'),
+        ({"z": [-1]}, "metadata 1_a: second -1 is before the movie"),
+        ({"xy": [2, 1, 1]}, "metadata 1_a: xy has 3 numbers; a rectangle needs 5"),
+        ({"xy": 5}, "metadata 1_a: xy: 5 is not a list"),
         ({"xy": [2, 500, 0, 5, 5]}, "outside the picture"),
     ],
 )
@@ -197,8 +265,25 @@ def test_wrong_via_projects_say_where(tmp_path, change, words):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", "[" * 100_000, '{"images": 1}'])
 def test_what_is_no_annotation_file_is_refused(tmp_path, content):
-    with pytest.raises(UserError, match="annotations: "):
+    with pytest.raises(UserError, match=r"annotations(:1)?: ") as caught:
         read(tmp_path, content)
+    assert "Error" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_say_what_to_do(tmp_path):
+    path = tmp_path / "export"
+    for content, words in (
+        (b"PK\x03\x04", "is a zip archive; unpack it"),
+        (b"{}\n\xff", ":2: not UTF-8 text"),
+        (b" \n", "is empty; export it again"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            read_annotations(path, Movies())
+    with pytest.raises(UserError, match="is a folder"):
+        read_annotations(tmp_path, Movies())
+    with pytest.raises(UserError, match="no such file"):
+        read_annotations(tmp_path / "none", Movies())
 
 
 def test_labels_attributes_and_frame_names():

@@ -30,10 +30,7 @@ def read_annotations(
         UserError: unreadable, of no known format, or wrong inside; names file and place.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as annotations: {error}") from error
+    text = _text(path)
     if text.lstrip().startswith("<"):
         return cvat.read(path, text, movies, rate)
     value = _json(path, text)
@@ -47,8 +44,40 @@ def read_annotations(
     )
 
 
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; give the file that the tool exported") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder; give the exported file in it") from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); mend that, or copy the file elsewhere"
+        ) from error
+    if not content.strip():
+        raise UserError(f"{path}: is empty; export it again")
+    if content.startswith(b"PK"):
+        raise UserError(f"{path}: is a zip archive; unpack it and give the annotation file in it")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}:{line}: not UTF-8 text; give the exported json or XML, saved as UTF-8"
+        ) from error
+
+
 def _json(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}:{error.lineno}: not JSON from column {error.colno} on; is the file whole? "
+            "Export it again"
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise UserError(
+            f"{path}: JSON nested too deep, or with numbers too long, to be annotations; export "
+            "it again"
+        ) from error

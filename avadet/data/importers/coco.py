@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from avadet.data.importers.fields import (
+    as_id,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    as_whole,
+    member,
+)
 from avadet.data.importers.rows import ActionBox, Movies, actions_of, box_of, frame_of, name_of
 from avadet.errors import UserError
+
+_ONE = {
+    "annotations": "annotation",
+    "categories": "category",
+    "images": "image",
+    "videos": "video",
+}
 
 
 def read(path: Path, value: dict[str, Any], movies: Movies, first_frame: int) -> list[ActionBox]:
@@ -15,58 +32,100 @@ def read(path: Path, value: dict[str, Any], movies: Movies, first_frame: int) ->
     Raises:
         UserError: a field is missing or wrong; names the image or annotation.
     """
-    try:
-        names = {each["id"]: str(each["name"]) for each in value["categories"]}
-        moments = _moments(path, value, movies, first_frame)
-        boxes: dict[tuple[Any, ...], ActionBox] = {}
-        for each in value["annotations"]:
-            where = f"{path}: annotation {each.get('id', '?')}"
-            if each["image_id"] not in moments:
-                raise UserError(f"{where}: there is no image {each['image_id']!r}")
-            if each["category_id"] not in names:
-                raise UserError(f"{where}: there is no category {each['category_id']!r}")
-            video, second, size = moments[each["image_id"]]
-            x, y, width, height = (float(number) for number in each["bbox"])
-            corners = box_of((x, y, x + width, y + height), size, where)
-            attributes = each.get("attributes") or {}
-            person = int(each.get("track_id", attributes.get("track_id", -1)))
-            actions = actions_of(names[each["category_id"]], attributes)
-            key = (video, second, corners, person)
-            if key in boxes:
-                actions = tuple(dict.fromkeys((*boxes[key].actions, *actions)))
-            boxes[key] = ActionBox(video, second, corners, actions, person)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not as COCO json should be ({error!r})") from error
+    names = {
+        key: as_text(member(each, "name", where), f"{where}: name")
+        for key, (where, each) in _by_id(path, value, "categories").items()
+    }
+    moments = _moments(path, value, movies, first_frame)
+    boxes: dict[tuple[Any, ...], ActionBox] = {}
+    for where, each in _entries(path, value, "annotations"):
+        image = as_id(member(each, "image_id", where), f"{where}: image_id")
+        category = as_id(member(each, "category_id", where), f"{where}: category_id")
+        if image not in moments:
+            raise UserError(f"{where}: there is no image {image!r}; add it to 'images'")
+        if category not in names:
+            raise UserError(f"{where}: there is no category {category!r}; add it to 'categories'")
+        video, second, size = moments[image]
+        corners = box_of(_corners(member(each, "bbox", where), where), size, where)
+        attributes = as_object(each.get("attributes") or {}, f"{where}: attributes")
+        track = each.get("track_id", attributes.get("track_id", -1))
+        person = as_whole(track, f"{where}: track_id")
+        actions = actions_of(names[category], attributes)
+        key = (video, second, corners, person)
+        if key in boxes:
+            actions = tuple(dict.fromkeys((*boxes[key].actions, *actions)))
+        boxes[key] = ActionBox(video, second, corners, actions, person)
     return list(boxes.values())
+
+
+def _entries(path: Path, value: dict[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """(where it stands, entry) of each of the file's ``key``."""
+    found = []
+    for place, each in enumerate(as_list(value.get(key, []), f"{path}: {key}"), 1):
+        one = _ONE[key]
+        entry = as_object(each, f"{path}: {one} number {place}")
+        number = entry.get("id")
+        named = number if isinstance(number, str | int) else f"number {place}"
+        found.append((f"{path}: {one} {named}", entry))
+    return found
+
+
+def _by_id(
+    path: Path, value: dict[str, Any], key: str
+) -> dict[str | int, tuple[str, Mapping[str, Any]]]:
+    found: dict[str | int, tuple[str, Mapping[str, Any]]] = {}
+    for where, each in _entries(path, value, key):
+        number = as_id(member(each, "id", where), f"{where}: id")
+        if number in found:
+            raise UserError(f"{where}: this id stands twice in '{key}'; give each its own")
+        found[number] = where, each
+    return found
+
+
+def _corners(box: Any, where: str) -> tuple[float, float, float, float]:
+    """xyxy of x, y, width and height."""
+    sides = [as_number(side, f"{where}: bbox") for side in as_list(box, f"{where}: bbox")]
+    if len(sides) != 4:
+        raise UserError(f"{where}: bbox has {len(sides)} numbers; it needs x, y, width, height")
+    x, y, width, height = sides
+    return x, y, x + width, y + height
 
 
 def _moments(
     path: Path, value: dict[str, Any], movies: Movies, first_frame: int
-) -> dict[Any, tuple[str, float, tuple[int, int]]]:
+) -> dict[str | int, tuple[str, float, tuple[int, int]]]:
     """(video, second, (width, height)) of every image."""
     videos = {
-        each["id"]: name_of(str(each.get("name") or each["file_name"]))
-        for each in value.get("videos", [])
+        key: name_of(as_text(each.get("name") or member(each, "file_name", where), where))
+        for key, (where, each) in _by_id(path, value, "videos").items()
     }
     found = {}
-    for image in value["images"]:
-        where = f"{path}: image {image.get('id', '?')}"
-        second = next((image[key] for key in ("second", "timestamp") if key in image), None)
-        frame = next((image[key] for key in ("frame_id", "frame_index") if key in image), None)
-        if image.get("video_id") in videos:
-            video = videos[image["video_id"]]
+    for key, (where, image) in _by_id(path, value, "images").items():
+        second = next((image[name] for name in ("second", "timestamp") if name in image), None)
+        frame = next((image[name] for name in ("frame_id", "frame_index") if name in image), None)
+        belongs = image.get("video_id")
+        if belongs is not None and as_id(belongs, f"{where}: video_id") in videos:
+            video = videos[belongs]
         else:
-            video = name_of(str(image["video"])) if "video" in image else ""
+            video = name_of(as_text(image["video"], f"{where}: video")) if "video" in image else ""
         if not video or (second is None and frame is None):
-            named, number = frame_of(str(image["file_name"]), where)
+            file = as_text(member(image, "file_name", where), f"{where}: file_name")
+            named, number = frame_of(file, where)
             video = video or named
             if frame is None:
                 frame = number - first_frame
-        second = float(second) if second is not None else int(frame) / movies.fps(video)
-        if not 0 <= second < float("inf"):
-            raise UserError(f"{where}: second {second} is not a moment of a movie")
-        width, height = int(image["width"]), int(image["height"])
+        if second is not None:
+            second = as_number(second, f"{where}: second")
+        else:
+            second = as_whole(frame, f"{where}: frame") / movies.fps(video)
+        if second < 0:
+            raise UserError(
+                f"{where}: second {second:g} is before the movie; is --first-frame right?"
+            )
+        width, height = (
+            as_whole(member(image, side, where), f"{where}: {side}") for side in ("width", "height")
+        )
         if width < 1 or height < 1:
-            raise UserError(f"{where}: a picture of {width}x{height} pixels")
-        found[image["id"]] = (video, round(second, 6), (width, height))
+            raise UserError(f"{where}: a picture of {width}x{height} pixels; correct its size")
+        found[key] = (video, round(second, 6), (width, height))
     return found

@@ -69,10 +69,11 @@ def box_of(
     scaled = [value / side for value, side in zip(corners, (width, height, width, height))]
     # Written so that NaN fails too.
     if not (scaled[0] < scaled[2] and scaled[1] < scaled[3]):
-        raise UserError(f"{where}: the box {tuple(corners)} is empty or inverted")
+        raise UserError(f"{where}: the box {tuple(corners)} is empty or inverted; correct it")
     if scaled[0] >= 1 or scaled[1] >= 1 or scaled[2] <= 0 or scaled[3] <= 0:
         raise UserError(
-            f"{where}: the box {tuple(corners)} lies outside the picture of {width}x{height}"
+            f"{where}: the box {tuple(corners)} lies outside the picture of {width}x{height}; "
+            "correct it, or is it the right movie?"
         )
     x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in scaled)
     return x1, y1, x2, y2
@@ -117,7 +118,7 @@ def frame_of(file: str, where: str) -> tuple[str, int]:
         UserError: there is no number at the end of the name, or nothing before it.
     """
     path = Path(file.replace("\\", "/"))
-    match = re.fullmatch(r"(.*?)[_.-]?(\d+)", path.stem)
+    match = re.fullmatch(r"(.*?)[_.-]?(\d{1,18})", path.stem)
     video = path.parent.name or (match[1] if match else "")
     if match is None or not video:
         raise UserError(
