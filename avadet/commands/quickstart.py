@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ class Steps:
         try:
             notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); delete it") from error
+            raise UserError(f"{path}: cannot be read; choose another --out") from error
+        if not isinstance(notes, dict) or not all(isinstance(n, dict) for n in notes.values()):
+            raise UserError(f"{path}: no notes of a quickstart; choose another --out")
         return cls(folder, notes)
 
     def run(
@@ -68,6 +71,9 @@ class Steps:
         Args:
             folder: the step's own; emptied before the step starts anew.
             after: the step whose results this one starts from; redone, it makes this one stale.
+
+        Raises:
+            UserError: the folder holds files of somebody else.
         """
         before = self.notes.get(after, {}).get("key", "")
         text = json.dumps([before, [list(command) for command in commands]])
@@ -77,7 +83,9 @@ class Steps:
         if finished and all(path.exists() for path in results):
             print(f"== {name}: done before ({known['seconds']:.0f} s)", flush=True)
             return
-        if known.get("key") != key and folder is not None:
+        if known.get("key") != key and folder is not None and folder.exists():
+            if not known:
+                raise UserError(f"{folder}: is not of a quickstart; choose another --out")
             shutil.rmtree(folder, ignore_errors=True)
         self._note(name, {"key": key})
         started = time.monotonic()
@@ -110,11 +118,17 @@ def invoke(words: Sequence[str]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what is not finished yet and prints the results."""
+    """Runs what is not finished yet and prints the results; 130 when stopped on request."""
     out = Path(args.out)
     steps = Steps.of(out)
     started = time.monotonic()
-    plan(steps, out, args)
+    try:
+        plan(steps, out, args)
+    except KeyboardInterrupt:
+        print(
+            "avadet quickstart: stopped; the same command goes on where it stopped", file=sys.stderr
+        )
+        return 130
     report(out, args.seed)
     print(f"\nthis run took {(time.monotonic() - started) / 60:.1f} min; everything is in {out}/")
     return 0

@@ -67,3 +67,42 @@ def test_a_step_asked_for_by_other_commands_starts_anew(tmp_path: Path) -> None:
     demo("small")
     assert not stale.exists()
     assert (tmp_path / "data" / "mini_ava.json").exists()
+
+
+def test_a_stopped_run_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avadet.commands import quickstart
+
+    ran: list[str] = []
+
+    def stopped(words: list[str]) -> None:
+        ran.append(words[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "invoke", stopped)
+    for times in (1, 2):
+        assert main(["quickstart", "--out", str(tmp_path)]) == 130
+        assert ran == times * ["prepare"]
+        assert capsys.readouterr().err == (
+            "avadet quickstart: stopped; the same command goes on where it stopped\n"
+        )
+
+
+def test_folders_of_somebody_else_are_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avadet.commands.quickstart import Steps
+    from avadet.errors import UserError
+
+    own = tmp_path / "persons" / "paper.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(UserError, match="persons: is not of a quickstart; choose another --out"):
+        Steps.of(tmp_path).run("persons", [["models"]], folder=own.parent, results=[own])
+    assert own.read_text() == "mine"
+    assert not (tmp_path / "steps.json").exists()
+    for notes in ("[1]", '{"data": 3}', "{"):
+        (tmp_path / "steps.json").write_text(notes)
+        assert main(["quickstart", "--out", str(tmp_path)]) == 2
+        assert "steps.json: " in capsys.readouterr().err
