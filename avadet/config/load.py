@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,13 @@ def _parse(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
-        raise UserError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise UserError(f"{where}: {problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{source}: is nested too deeply for a config") from error
+    # A number of thousands of digits, a date that no calendar has.
+    except ValueError as error:
+        raise UserError(f"{source}: a value cannot be read: {error}") from error
 
 
 def find_config(name: str | Path) -> Path:
@@ -76,9 +83,12 @@ def find_config(name: str | Path) -> Path:
     roots = [Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "avadet"]
     candidates = [given, *(root / given for root in roots)]
     candidates += [root / "configs" / given for root in roots]
-    for path in candidates:
-        if path.is_file():
-            return path
+    try:
+        for path in candidates:
+            if path.is_file():
+                return path
+    except OSError as error:
+        raise UserError(f"{reprlib.repr(str(name))}: {error.strerror}") from error
     known = sorted(
         {
             str(path.relative_to(root))
@@ -169,6 +179,13 @@ def _valid_keys(location: Sequence[str | int]) -> list[str]:
     return []
 
 
+def _short(value: Any) -> str:
+    """``value`` for a message: aliases of a few lines of YAML can stand for gigabytes."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxstring, shown.maxother = 2, 80, 80
+    return shown.repr(value)
+
+
 def _explain(error: ValidationError, source: str) -> UserError:
     lines = []
     for problem in error.errors():
@@ -180,8 +197,10 @@ def _explain(error: ValidationError, source: str) -> UserError:
             lines.append(f"{key}: no such key.{hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "model_type":
+                message = "must be a mapping of keys to values"
             given = problem.get("input")
-            shown = "" if isinstance(given, (dict, BaseModel)) else f" (it says {given!r})"
+            shown = "" if isinstance(given, (dict, BaseModel)) else f" (it says {_short(given)})"
             lines.append(f"{key}: {message}{shown}")
     return UserError(f"{source}: " + "; ".join(lines))
 

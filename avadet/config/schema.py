@@ -5,17 +5,21 @@ Times are seconds of the source movie, sides are pixels, lists ``[low, high]`` a
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+# Strict: neither `true` nor `"8"` is a number.
+Real = Annotated[float, Field(strict=True)]
+Positive = Annotated[int, Field(strict=True, gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+PositiveReal = Annotated[Real, Field(gt=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
 
 
 class _Node(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Component(BaseModel):
@@ -68,8 +72,8 @@ class InitConfig(_Node):
 class PreprocessingConfig(_Node):
     """How pixels 0..1 are normalised (PySlowFast's values by default)."""
 
-    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
-    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    mean: tuple[Real, Real, Real] = (0.45, 0.45, 0.45)
+    std: tuple[PositiveReal, PositiveReal, PositiveReal] = (0.225, 0.225, 0.225)
     channel_order: Literal["rgb", "bgr"] = "rgb"
 
 
@@ -104,7 +108,7 @@ class RandAugmentConfig(_Node):
     """Image operations drawn per clip: ``layers`` of them, each with a level around ``magnitude``
     (0 to 10). The defaults are MViT's."""
 
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 7
+    magnitude: Annotated[Real, Field(ge=0, le=10)] = 7
     layers: Positive = 4
     probability: Fraction = 0.5
     deviation: NonNegative = 0.5
@@ -122,7 +126,7 @@ class AugmentConfig(_Node):
 
     rand_augment: RandAugmentConfig | None = None
     area: tuple[Fraction, Fraction] | None = None
-    aspect: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.3333)
+    aspect: tuple[PositiveReal, PositiveReal] = (0.75, 1.3333)
     erasing: Fraction = 0.0
 
     @model_validator(mode="after")
@@ -184,12 +188,12 @@ class DataConfig(_Node):
 
     num_frames: Positive = 32
     frame_stride: Positive = 2
-    fps: Annotated[float, Field(gt=0)] = 30.0
-    movie_start: float | None = None
-    first_second: float = 902
-    last_second: float = 1798
-    keyframe_rate: Annotated[float, Field(gt=0)] = 1.0
-    proposal_score_threshold: float = 0.8
+    fps: PositiveReal = 30.0
+    movie_start: Real | None = None
+    first_second: Real = 902
+    last_second: Real = 1798
+    keyframe_rate: PositiveReal = 1.0
+    proposal_score_threshold: Real = 0.8
     proposal_iou: Fraction = 0.9
 
     train_short_side: tuple[Positive, Positive] = (256, 320)
@@ -204,7 +208,7 @@ class DataConfig(_Node):
     missing_movies: Literal["error", "skip"] = "error"
     scan_clips: bool = True
     cache: bool = False
-    workers: Annotated[int, Field(ge=0)] = 4
+    workers: Annotated[int, Field(strict=True, ge=0)] = 4
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:
@@ -229,7 +233,7 @@ class MultigridConfig(_Node):
 
     long_cycle: bool = True
     short_cycle: bool = True
-    epoch_factor: Annotated[float, Field(gt=0)] = 1.5
+    epoch_factor: PositiveReal = 1.5
 
 
 class TrainConfig(_Node):
@@ -237,6 +241,8 @@ class TrainConfig(_Node):
     and accumulated steps.
 
     Attributes:
+        schedule: ``step`` multiplies the rate by ``factors`` from the epochs ``steps`` on, and is
+            what ``steps`` alone mean; ``cosine`` goes down to ``final_lr``.
         bias_weight_decay: of biases outside norms; null takes ``weight_decay``, as the recipes of
             convolutional networks do; those of transformers have 0.
         cosine_after_warmup: the cosine begins at the end of the warm-up (transformers' recipes),
@@ -254,25 +260,25 @@ class TrainConfig(_Node):
         box_bucket: boxes of a batch are padded to a multiple of it, so that shapes seldom change.
     """
 
-    epochs: Annotated[float, Field(gt=0)] = 20
+    epochs: PositiveReal = 20
     batch_size: Positive = 64
     accumulate: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    lr: PositiveReal = 0.1
     momentum: Fraction = 0.9
     nesterov: bool = True
     weight_decay: NonNegative = 1e-7
     norm_weight_decay: NonNegative = 0.0
     bias_weight_decay: NonNegative | None = None
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    schedule: Literal["step", "cosine", "constant"] = "step"
+    schedule: Literal["step", "cosine", "constant"] = "constant"
     steps: list[NonNegative] = []
     factors: list[NonNegative] = []
     final_lr: NonNegative = 0.0
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 0.0
     cosine_after_warmup: bool = False
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] | None = None
     loss: Component = Component(name="bce")
     mixup: NonNegative = 0.0
     cutmix: NonNegative = 0.0
@@ -282,21 +288,41 @@ class TrainConfig(_Node):
     sharding: Literal["none", "fsdp2"] = "none"
     compile: Literal[False, True, "reduce-overhead"] = False
     box_bucket: Positive = 1
-    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    precise_bn_batches: Annotated[int, Field(ge=0)] = 0
+    clip_grad_norm: PositiveReal | None = None
+    ema: Annotated[Real, Field(gt=0, lt=1)] | None = None
+    precise_bn_batches: Annotated[int, Field(strict=True, ge=0)] = 0
     eval_every: NonNegative = 1.0
-    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
+    checkpoint_minutes: PositiveReal = 10.0
     keep_checkpoints: Positive = 2
-    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_minutes: PositiveReal | None = None
     max_steps: Positive | None = None
     multigrid: MultigridConfig | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_are_a_schedule(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "schedule" not in value and value.get("steps"):
+            return {**value, "schedule": "step"}
+        return value
+
     @model_validator(mode="after")
-    def _schedule(self) -> TrainConfig:
-        if self.schedule == "step" and len(self.steps) != len(self.factors):
+    def _whole_schedule(self) -> TrainConfig:
+        if self.schedule == "step":
+            if not self.steps:
+                raise ValueError(
+                    "schedule 'step' needs steps and factors, such as steps: [0, 10, 15], "
+                    "factors: [1, 0.1, 0.01]"
+                )
+            if len(self.steps) != len(self.factors):
+                raise ValueError(
+                    f"steps ({len(self.steps)}) and factors ({len(self.factors)}) differ in length"
+                )
+            if self.steps[0] != 0 or any(a >= b for a, b in pairwise(self.steps)):
+                raise ValueError(f"steps: {self.steps} must begin with 0 and rise")
+        # Multigrid training stretches the epochs.
+        if self.multigrid is None and self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"steps ({len(self.steps)}) and factors ({len(self.factors)}) differ in length"
+                f"warmup_epochs: {self.warmup_epochs:g} leaves nothing of {self.epochs:g} epochs"
             )
         return self
 
@@ -323,7 +349,7 @@ class RunConfig(_Node):
 
     task: Literal["ava", "clips", "charades", "persons"] = "ava"
     out: str = "runs/default"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     device: str = "auto"
     checkpoint: str | None = None
     model: ModelConfig = ModelConfig()

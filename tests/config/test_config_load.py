@@ -76,7 +76,22 @@ def test_dump_is_read_back(tmp_path: Path) -> None:
         ("train: {lr: 1, lr: 2}\n", ["a.yaml:2", "stands twice"]),
         ("train: {lr: 1\n", ["a.yaml"]),
         ("data: {crop: 300}\n", ["crop 300"]),
-        ("train: {steps: [0, 1], factors: [1]}\n", ["steps"]),
+        ("train: {steps: [0, 1], factors: [1]}\n", ["train", "steps (2) and factors (1)"]),
+        ("train: {schedule: step}\n", ["train", "'step' needs steps and factors"]),
+        ("train: {schedule: step, factors: [1]}\n", ["train", "needs steps and factors"]),
+        ("train: {steps: [0, 9, 5], factors: [1, 1, 1]}\n", ["train", "steps", "0 and rise"]),
+        ("train: {steps: [5], factors: [1]}\n", ["train", "steps", "begin with 0"]),
+        ("train: {epochs: 4, warmup_epochs: 4}\n", ["train", "warmup_epochs", "4 epochs"]),
+        ("train: {epochs: true}\n", ["train.epochs", "valid number"]),
+        ("train: {batch_size: true}\n", ["train.batch_size", "valid integer"]),
+        ("train: {batch_size: '8'}\n", ["train.batch_size", "'8'"]),
+        ("train: {lr: .inf}\n", ["train.lr", "finite"]),
+        ("data: {first_second: .nan}\n", ["data.first_second", "finite"]),
+        ("seed: 99999999999999999999\n", ["seed", "less than"]),
+        ("model: {backbone: slow_r50, preprocessing: {std: [1, 0, 1]}}", ["preprocessing.std"]),
+        ("train: [1]\n", ["train", "mapping of keys to values"]),
+        pytest.param("a: " + "[" * 3000, ["a.yaml", "nested too deeply"], id="deep"),
+        pytest.param("seed: " + "9" * 5000, ["a.yaml", "cannot be read"], id="digits"),
         ("model: {init: {source: file}}\n", ["needs 'path'"]),
         ("train: !!python/object/apply:os.system [ls]\n", ["a.yaml"]),
         ("base: nowhere.yaml\n", ["nowhere.yaml", "no such file"]),
@@ -90,6 +105,30 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None
         load_config(path)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_schedule_is_what_the_keys_say(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path / "a.yaml", MINIMAL))
+    assert config.train.schedule == "constant"
+    words = ["train.steps=[0, 10]", "train.factors=[1, 0.1]"]
+    assert load_config(tmp_path / "a.yaml", words).train.schedule == "step"
+    # Another schedule over a config that has steps.
+    words.append("train.schedule=cosine")
+    assert load_config(tmp_path / "a.yaml", words).train.schedule == "cosine"
+
+
+def test_a_message_stays_short_whatever_it_quotes(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 7)]
+    path = write(tmp_path / "a.yaml", "\n".join([*lines, "train: {lr: *a6}", MINIMAL]))
+    with pytest.raises(UserError, match=r"train\.lr") as caught:
+        load_config(path)
+    assert len(str(caught.value)) < 3000
+
+
+def test_a_name_too_long_for_a_file() -> None:
+    with pytest.raises(UserError, match="name too long"):
+        load_config("x" * 5000)
 
 
 def test_an_unknown_config_names_the_nearest() -> None:
