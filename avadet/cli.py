@@ -39,6 +39,13 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Lets `key=value` words stand before and after options alike."""
+    if any(action.dest == "overrides" for action in parser._actions):
+        return parser.parse_intermixed_args(words)
+    return parser.parse_args(words)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -60,9 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"avadet {verb}", description=module.HELP)
     module.add_arguments(parser)
     try:
-        return int(module.run(parser.parse_args(words[1:])))
+        return int(module.run(_parse(parser, words[1:])))
     except UserError as error:
         print(f"avadet {verb}: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"avadet {verb}: not enough memory: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"avadet {verb}: interrupted", file=sys.stderr)

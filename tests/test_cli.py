@@ -57,3 +57,34 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1
     assert "nothing.yaml: no such config" in lines[0]
+
+
+def test_overrides_stand_before_and_after_options(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["configs/mini_kinetics/slowfast_tiny.yaml", "seed=3", "--dump", "train.epochs=7"]
+    assert main(["train", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "seed: 3" in shown
+    assert "epochs: 7" in shown
+
+
+def test_a_refused_start_leaves_the_run_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step_000000001.pt").touch()
+    (tmp_path / "config.yaml").write_text("of the run before")
+    words = ["configs/mini_kinetics/slowfast_tiny.yaml", f"out={tmp_path}"]
+    assert main(["train", *words]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == "of the run before"
+
+
+def test_too_little_memory_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def allocate(args: object) -> int:
+        raise MemoryError("unable to allocate 1 TiB")
+
+    monkeypatch.setattr("avadet.commands.models.run", allocate)
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err == "avadet models: not enough memory: unable to allocate 1 TiB\n"

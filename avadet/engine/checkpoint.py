@@ -37,6 +37,12 @@ def find_latest(run_dir: str | os.PathLike[str]) -> Path | None:
     return found[-1] if found else None
 
 
+def check_unused(run_dir: str | os.PathLike[str]) -> None:
+    """Raises UserError where a run has left checkpoints, which a new one would mix with its own."""
+    if list_checkpoints(run_dir):
+        raise UserError(f"{run_dir}: holds a run already; resume it, or choose another folder")
+
+
 def save(run_dir: str | os.PathLike[str], step: int, state: dict[str, Any], keep: int = 2) -> Path:
     """Writes ``state`` as the checkpoint of ``step`` and removes all but the newest ``keep``.
 

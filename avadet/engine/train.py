@@ -116,7 +116,8 @@ def fit(
         eval_every: epochs between evaluations; 0 only at the end, None never.
         checkpoint_minutes, checkpoint_steps: time and steps between checkpoints; one is written
             around every evaluation and at the end too.
-        resume: continue from the newest checkpoint of ``run_dir``, if there is one.
+        resume: continue from the newest checkpoint of ``run_dir``, if there is one; a finished
+            run too, where epochs, steps or minutes are more than they were.
         max_steps: end after so many optimiser steps.
         max_minutes: end after so much time of training and evaluation (the last evaluation comes
             on top). A run that a quarter of the time shows to be too slow for its epochs goes
@@ -159,11 +160,21 @@ def fit(
     )
     if resume:
         state.restore()
-    elif checkpoint.list_checkpoints(run_dir):
-        raise UserError(f"{run_dir}: holds a run already; resume it, or choose another folder")
+    else:
+        checkpoint.check_unused(run_dir)
     if distributed.is_main():
         checkpoint.remove_unfinished(run_dir)
     progress = state.progress
+
+    def at_the_end() -> bool:
+        return (
+            progress.reached(epochs)
+            or (max_steps is not None and progress.step >= max_steps)
+            or (max_minutes is not None and progress.minutes >= max_minutes)
+        )
+
+    # A finished run goes on where it is now allowed more.
+    progress.finished = progress.finished and at_the_end()
     wrapped = distributed.wrap(LossModule(task), device, find_unused_parameters)
     started = time.monotonic() - 60 * progress.minutes
     saved_at = progress.minutes
@@ -205,11 +216,7 @@ def fit(
                 if progress.step % log_every == 0:
                     meter.report(log, progress, lr, epochs, max_steps, max_minutes)
 
-                progress.finished = (
-                    progress.reached(epochs)
-                    or (max_steps is not None and progress.step >= max_steps)
-                    or (max_minutes is not None and progress.minutes >= max_minutes)
-                )
+                progress.finished = at_the_end()
                 if eval_every is not None:
                     progress.evaluation_due = progress.finished or progress.crossed(
                         before, eval_every

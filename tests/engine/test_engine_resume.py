@@ -177,6 +177,18 @@ def test_a_finished_run_is_not_trained_again(whole: Path, tmp_path: Path) -> Non
     assert (tmp_path / "model.safetensors").is_file()
 
 
+def test_a_finished_run_goes_on_where_more_is_allowed(tmp_path: Path) -> None:
+    """As if it had been allowed from the start."""
+    train(tmp_path / "whole", max_steps=6)
+    assert train(tmp_path / "parts", max_steps=2).finished
+    assert train(tmp_path / "parts", max_steps=6, resume=True).progress.step == 6
+    ends = [load_file(tmp_path / each / "model.safetensors") for each in ("whole", "parts")]
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        # The evaluation at the end of the first part measured statistics anew.
+        assert torch.equal(value, ends[1][name]) or "running" in name, name
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     train(tmp_path, max_steps=1)
     with pytest.raises(UserError, match="holds a run already"):
