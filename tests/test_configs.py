@@ -62,6 +62,7 @@ def test_a_config_starts_from_weights_that_are_known(path: Path) -> None:
         ("model.head.num_classes=3", ["model.head.num_classes", "leave it out"]),
         ("train.loss.gama=2", ["train.loss.gama", "takes no such argument"]),
         ("model.head.name=pooool", ["unknown head"]),
+        ("train.loss={name: focal, gamma: high}", ["train.loss", "focal", "high"]),
     ],
 )
 def test_a_typo_in_a_component_dies_at_once(override: str, words: list[str]) -> None:
@@ -103,6 +104,24 @@ def test_charades_starts_from_a_backbone_that_fits(path: Path) -> None:
 def test_what_does_not_go_with_whole_clips(config: str, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build.validate(load_config(ROOT / f"configs/{config}.yaml", [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.backbone.alpha=0", ["model.backbone", "zero"]),
+        ("model.backbone.alpha=fast", ["model.backbone", "'str'"]),
+        ("model.head.dropout=7", ["head", "dropout=7"]),
+        ("model.backbone.alpha=3", ["data.num_frames", "16 frames"]),
+        ("data.num_frames=2", ["data.num_frames", "2 frames"]),
+    ],
+)
+def test_arguments_that_make_no_network(override: str, words: list[str]) -> None:
+    config = load_config(ROOT / "configs/mini_kinetics/slowfast_tiny.yaml", [override])
+    with pytest.raises(UserError) as caught:
+        build.build_model(config, LabelMap.numbered(8))
+    for word in words:
+        assert word in str(caught.value)
 
 
 def test_detectors_get_maps_of_stride_16() -> None:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from avadet.config import Component, RunConfig
@@ -73,9 +74,25 @@ def validate(config: RunConfig) -> None:
             f"argument in_channels); these do: {', '.join(flow_backbones())}"
         )
     check_component("model.head", config.model.head, HEADS)
-    check_component("train.loss", config.train.loss, LOSSES)
+    _validate_loss(config.train.loss)
     if config.task in ("clips", "charades"):
         _validate_classifier(config)
+
+
+def _validate_loss(loss: Component) -> None:
+    """Tries a loss of avadet's own on two numbers: only it knows what its arguments may be.
+
+    Raises:
+        UserError: names the key.
+    """
+    function = check_component("train.loss", loss, LOSSES)
+    if ":" in loss.name:
+        return
+    try:
+        with torch.device("cpu"):
+            function(torch.zeros(1, 2), torch.full((1, 2), 0.5), **loss.args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"train.loss: {loss.name} with {loss.args}: {error}") from error
 
 
 def _validate_classifier(config: RunConfig) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-
 from avadet.build.components import given
+from avadet.build.models import clip_problem
 from avadet.config import DataConfig, RunConfig
 from avadet.config.schema import AugmentConfig
 from avadet.data.augment import RandAugment, StrongPolicy
@@ -24,7 +23,7 @@ from avadet.data.multigrid import MultigridPlan, plan
 from avadet.data.transforms import Policy, TestPolicy, TrainPolicy
 from avadet.errors import UserError
 from avadet.evaluation.charades import read_groundtruth
-from avadet.models.description import ModelDescription, create
+from avadet.models.description import ModelDescription
 
 
 def _train_policy(data: DataConfig) -> TrainPolicy:
@@ -220,16 +219,12 @@ def check_multigrid(description: ModelDescription, cycles: MultigridPlan) -> Non
     Raises:
         UserError: it cannot take one of them.
     """
-    channels = description.preprocessing.channels
-    with torch.device("meta"), torch.no_grad():
-        model = create(description).eval()
-        for grid in {grid for phase in cycles.phases for grid in phase.grids}:
-            shape = (1, channels, grid.num_frames, grid.side, grid.side)
-            try:
-                model(torch.zeros(shape))
-            except (RuntimeError, ValueError) as error:
-                raise UserError(
-                    f"train.multigrid: {description.backbone} cannot take clips of "
-                    f"{grid.num_frames} frames of {grid.side} pixels ({error}); use longer or "
-                    "larger clips, or one of the cycles alone"
-                ) from error
+    for frames, side in sorted(
+        {(grid.num_frames, grid.side) for phase in cycles.phases for grid in phase.grids}
+    ):
+        problem = clip_problem(description, frames, side)
+        if problem:
+            raise UserError(
+                f"train.multigrid: {problem}; use longer or larger clips, or one of the cycles "
+                "alone"
+            )

@@ -6,6 +6,7 @@ import fnmatch
 import logging
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from avadet import convert
@@ -80,8 +81,39 @@ def describe(config: RunConfig, classes: LabelMap, name: str = "") -> ModelDescr
 
 
 def build_model(config: RunConfig, classes: LabelMap) -> nn.Module:
-    """The freshly initialised action model of a config."""
-    return create(describe(config, classes))
+    """The freshly initialised action model of a config.
+
+    Raises:
+        UserError: arguments that make no network, or clips that it cannot take.
+    """
+    description = describe(config, classes)
+    side = config.data.crop or config.data.test_short_side
+    # Parts of the user's own may not know how to compute without numbers.
+    if ":" not in description.backbone + description.head:
+        problem = clip_problem(description, config.data.num_frames, side)
+        if problem:
+            raise UserError(
+                f"data.num_frames, data.crop: {problem}; use longer or larger clips, or mend the "
+                "arguments of model.backbone"
+            )
+    return create(description)
+
+
+def clip_problem(description: ModelDescription, num_frames: int, side: int) -> str:
+    """Why a network cannot take clips of a size; "" where it can. Computes with shapes alone."""
+    channels = description.preprocessing.channels
+    with torch.device("meta"), torch.no_grad():
+        model = create(description).eval()
+        if description.task == "detection":
+            model = model.backbone
+        try:
+            model(torch.zeros((1, channels, num_frames, side, side)))
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            return (
+                f"{description.backbone} cannot take clips of {num_frames} frames of {side} "
+                f"pixels ({error})"
+            )
+    return ""
 
 
 def initialise(model: nn.Module, config: RunConfig) -> None:

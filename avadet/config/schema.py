@@ -208,7 +208,7 @@ class DataConfig(_Node):
     missing_movies: Literal["error", "skip"] = "error"
     scan_clips: bool = True
     cache: bool = False
-    workers: Annotated[int, Field(strict=True, ge=0)] = 4
+    workers: Annotated[int, Field(strict=True, ge=0, le=1024)] = 4
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:
@@ -337,7 +337,7 @@ class EvalConfig(_Node):
     label_map: str = ""
     protocol: Literal["official", "head", "r2019", "r2018", "pyslowfast", "mmaction2"] = "official"
     batch_size: Positive = 1
-    temporal_views: Positive = 10
+    temporal_views: Annotated[Positive, Field(le=1000)] = 10
     spatial_crops: Literal[1, 3] = 3
     reach_end: bool = False
     localize: bool = False
@@ -348,7 +348,7 @@ class RunConfig(_Node):
     """One run: what ``avadet train`` and ``avadet eval`` work from."""
 
     task: Literal["ava", "clips", "charades", "persons"] = "ava"
-    out: str = "runs/default"
+    out: Annotated[str, Field(min_length=1)] = "runs/default"
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     device: str = "auto"
     checkpoint: str | None = None

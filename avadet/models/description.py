@@ -131,7 +131,12 @@ def _construct(kind: str, name: str, constructor: Any, *args: Any, **kwargs: Any
         inspect.signature(constructor).bind(*args, **kwargs)
     except TypeError as error:
         raise UserError(f"{kind} '{name}': {error}") from error
-    return constructor(*args, **kwargs)
+    try:
+        return constructor(*args, **kwargs)
+    # What values make no sense, each constructor and the layers in it know best.
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        shown = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
+        raise UserError(f"{kind} '{name}' cannot be built with {shown}: {error}") from error
 
 
 def create(description: ModelDescription) -> nn.Module:
