@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import os
 
-import torch
 from torch import Tensor, nn
 
 from avadet.convert import detectron2 as tables
 from avadet.persons import weights
-from avadet.persons.coco import average_precision
 from avadet.persons.detectron2 import Detectron2Detector, LibraryLosses, from_native
 from avadet.persons.faster_rcnn import FasterRCNN
 from avadet.persons.pictures import PersonBatch, PictureSource
-from avadet.persons.task import detect_all
+from avadet.persons.task import PersonTask
 
 
-class Detectron2Task:
-    """What the training loop asks for, answered by the library.
+class Detectron2Task(PersonTask):
+    """The library's training.
 
     Args:
         native: architecture, first weights and description; not trained itself.
-        held_out: pictures to measure AP on, or None.
-        batch_size: pictures per forward pass while measuring.
-        score_threshold: of detections that count for AP; low, since AP wants the whole curve.
+        held_out, batch_size, score_threshold: of ``PersonTask``.
 
     Raises:
         UserError: the library has no configuration of this architecture.
@@ -45,25 +41,16 @@ class Detectron2Task:
             raise ValueError("the detector has no description")
         self.description = native.description
         library, self.cfg = from_native(native)
-        self.model: nn.Module = LibraryLosses(library, self.cfg.INPUT.FORMAT)
-        self.held_out = held_out
-        self.batch_size = batch_size
-        self.score_threshold = score_threshold
-        self.parts: dict[str, Tensor] = {}
+        super().__init__(
+            LibraryLosses(library, self.cfg.INPUT.FORMAT),
+            held_out,
+            batch_size=batch_size,
+            score_threshold=score_threshold,
+        )
 
-    def loss(self, batch: PersonBatch) -> Tensor:
-        """Sum of the library's losses of a batch whose pictures have their final sizes already."""
-        losses = self.model(batch.frames, batch.boxes_px)
-        self.parts = {name: value.detach() for name, value in losses.items()}
-        return torch.stack(list(losses.values())).sum()
-
-    def describe(self, batch: PersonBatch) -> list[str]:
-        """The batch's keyframes, for messages."""
-        return [str(keyframe) for keyframe in batch.keyframes]
-
-    def weight(self, batch: PersonBatch) -> float:
-        """Pictures in the batch: the loss is a mean over them."""
-        return float(len(batch))
+    def losses(self, batch: PersonBatch) -> dict[str, Tensor]:
+        """The library's own losses."""
+        return self.model(batch.frames, batch.boxes_px)
 
     def export(self, path: str | os.PathLike[str], model: nn.Module) -> None:
         """Writes avadet's safetensors file; ``create_detector`` reads it with either engine."""
@@ -78,21 +65,22 @@ class Detectron2Task:
 
     def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
         """AP and AP50 of the library's detections on the held-out pictures ({} without any)."""
-        if self.held_out is None:
-            return {}
         library = _library(self.model if model is None else model)
         was_training = library.training
-        detector = Detectron2Detector(
-            library.eval(),
+        try:
+            return super().evaluate(model)
+        finally:
+            library.train(was_training)
+
+    def detector(self, model: nn.Module) -> Detectron2Detector:
+        """The library's network itself, set to evaluation."""
+        return Detectron2Detector(
+            _library(model).eval(),
             self.cfg,
             score_threshold=self.score_threshold,
             batch_size=self.batch_size,
             person_class=self.description.person_class,
         )
-        found, truth = detect_all(detector, self.held_out, self.batch_size)
-        library.train(was_training)
-        measured = average_precision(truth, found)
-        return {"AP50": measured["AP50"], "AP": measured["AP"]}
 
 
 def _library(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 from collections.abc import Sequence
 
@@ -18,15 +19,70 @@ from avadet.persons.pictures import PersonBatch, PictureSource
 from avadet.structures import Keyframe
 
 
-class PersonDetectionTask:
-    """What the training loop asks for.
+class PersonTask(abc.ABC):
+    """What the training loop asks for, whichever engine answers.
 
     Args:
-        model: with a description. It may be wrapped later (DistributedDataParallel): the loss
-            goes through ``self.model``'s forward.
+        model: trained. It may be wrapped later (DistributedDataParallel): the loss goes through
+            ``self.model``'s forward.
         held_out: pictures to measure AP on, or None.
         batch_size: pictures per forward pass while measuring.
         score_threshold: of detections that count for AP; low, since AP wants the whole curve.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        held_out: PictureSource | None,
+        *,
+        batch_size: int,
+        score_threshold: float = 0.01,
+    ) -> None:
+        self.model = model
+        self.held_out = held_out
+        self.batch_size = batch_size
+        self.score_threshold = score_threshold
+        # The parts of the last loss, for the log.
+        self.parts: dict[str, Tensor] = {}
+
+    @abc.abstractmethod
+    def losses(self, batch: PersonBatch) -> dict[str, Tensor]:
+        """The losses of a batch whose pictures have their final sizes already, by name."""
+
+    @abc.abstractmethod
+    def detector(self, model: nn.Module) -> PersonDetector:
+        """Finds persons with the present weights of ``model``."""
+
+    def loss(self, batch: PersonBatch) -> Tensor:
+        """Sum of the losses of a batch."""
+        losses = self.losses(batch)
+        self.parts = {name: value.detach() for name, value in losses.items()}
+        return torch.stack(list(losses.values())).sum()
+
+    def describe(self, batch: PersonBatch) -> list[str]:
+        """The batch's keyframes, for messages."""
+        return [str(keyframe) for keyframe in batch.keyframes]
+
+    def weight(self, batch: PersonBatch) -> float:
+        """Pictures in the batch: the loss is a mean over them."""
+        return float(len(batch))
+
+    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
+        """AP and AP50 on the held-out pictures (empty without any)."""
+        if self.held_out is None:
+            return {}
+        detector = self.detector(self.model if model is None else model)
+        found, truth = detect_all(detector, self.held_out, self.batch_size)
+        measured = average_precision(truth, found)
+        return {"AP50": measured["AP50"], "AP": measured["AP"]}
+
+
+class PersonDetectionTask(PersonTask):
+    """The native detector's training.
+
+    Args:
+        model: with a description.
+        held_out, batch_size, score_threshold: of ``PersonTask``.
     """
 
     def __init__(
@@ -39,52 +95,30 @@ class PersonDetectionTask:
     ) -> None:
         if model.description is None:
             raise ValueError("the detector has no description")
-        self.model: nn.Module = model
+        super().__init__(model, held_out, batch_size=batch_size, score_threshold=score_threshold)
         self.preprocessing = model.description.preprocessing
-        self.held_out = held_out
-        self.batch_size = batch_size
-        self.score_threshold = score_threshold
-        # The parts of the last loss, for the log.
-        self.parts: dict[str, Tensor] = {}
 
-    def loss(self, batch: PersonBatch) -> Tensor:
-        """Sum of the four losses of a batch whose pictures have their final sizes already."""
+    def losses(self, batch: PersonBatch) -> dict[str, Tensor]:
+        """The four losses of Faster R-CNN."""
         device = next(self.model.parameters()).device
         pictures, sizes = images.stack(batch.frames, self.preprocessing, device)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        truth = [boxes.to(device) for boxes in batch.boxes_px]
-        losses = self.model(pictures, sizes, truth)
-        self.parts = {name: value.detach() for name, value in losses.items()}
-        return torch.stack(list(losses.values())).sum()
-
-    def describe(self, batch: PersonBatch) -> list[str]:
-        """The batch's keyframes, for messages."""
-        return [str(keyframe) for keyframe in batch.keyframes]
-
-    def weight(self, batch: PersonBatch) -> float:
-        """Pictures in the batch: the loss is a mean over them."""
-        return float(len(batch))
+        return self.model(pictures, sizes, [boxes.to(device) for boxes in batch.boxes_px])
 
     def export(self, path: str | os.PathLike[str], model: nn.Module) -> None:
         """Writes the detector as one safetensors file that ``create_detector`` reads."""
         weights.save(path, _detector(model))
 
-    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
-        """AP and AP50 on the held-out pictures (empty without any)."""
-        if self.held_out is None:
-            return {}
-        inner = _detector(self.model if model is None else model)
-        device = next(inner.parameters()).device
-        detector = NativeDetector(
+    def detector(self, model: nn.Module) -> NativeDetector:
+        """In float32, as AP is reported."""
+        inner = _detector(model)
+        return NativeDetector(
             inner,
             score_threshold=self.score_threshold,
-            device=str(device),
+            device=str(next(inner.parameters()).device),
             precision="fp32",
             batch_size=self.batch_size,
         )
-        found, truth = detect_all(detector, self.held_out, self.batch_size)
-        measured = average_precision(truth, found)
-        return {"AP50": measured["AP50"], "AP": measured["AP"]}
 
 
 def _detector(model: nn.Module) -> FasterRCNN:

@@ -18,7 +18,7 @@ from avadet.pipeline.background import Ahead
 from avadet.pipeline.clock import StageClock
 from avadet.pipeline.cuts import ShotCuts
 from avadet.pipeline.people import Found, PeopleFinder
-from avadet.pipeline.ring import FRAMES_AHEAD, FrameRing, Reader, make_sample
+from avadet.pipeline.ring import FRAMES_AHEAD, ClipRing, Reader, make_sample
 from avadet.structures import Detections, Keyframe, Sample
 
 KEYFRAMES_AHEAD = 1
@@ -67,7 +67,7 @@ def analyse(
     keyframes = [Keyframe(video, float(second)) for second in seconds]
     if not keyframes:
         return iter(())
-    ring = FrameRing(reader, keyframes, actions and actions.preprocessing, cuts, movie_start)
+    ring = ClipRing(reader, keyframes, actions and actions.preprocessing, cuts, movie_start)
     shown_at = [keyframe.second - movie_start for keyframe in keyframes]
     pictures = reader.stream(shown_at) if people.needs_frames else iter(())
     return _analysed(
@@ -77,7 +77,7 @@ def analyse(
 
 def _analysed(
     keyframes: Sequence[Keyframe],
-    ring: FrameRing,
+    ring: ClipRing,
     pictures: Iterator[tuple[float, np.ndarray]],
     people: PeopleFinder,
     actions: ActionScorer | None,
@@ -89,7 +89,7 @@ def _analysed(
         Ahead(ring.stream, FRAMES_AHEAD * ahead, "clips") as passing,
         Ahead(pictures, KEYFRAMES_AHEAD * ahead, "keyframes") as shown,
     ):
-        ring.passing = iter(passing)
+        ring.take_from(passing)
         frames = (frame for _, frame in shown)
         for start in range(0, len(keyframes), batch_size):
             group = keyframes[start : start + batch_size]

@@ -6,7 +6,7 @@ into a ring that holds the current clip's stretch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from avadet.models.preprocess import Preprocessing
 from avadet.pipeline.background import Ahead
 from avadet.pipeline.cuts import ShotCuts
 from avadet.structures import Clip, Keyframe, Sample
+from avadet.video.ring import FrameRing, points_of_all
 from avadet.video.sampling import GRID_FPS, clip_seconds, grid_index, grid_indices
 
 # Small enough that a cut moves histograms by much, and nothing else of the picture is needed.
@@ -45,8 +46,8 @@ class Reader(Protocol):
     ) -> Iterator[tuple[float, np.ndarray]]: ...
 
 
-class FrameRing:
-    """The stretch of frames that the current clip needs.
+class ClipRing:
+    """The clips of keyframes in order, from frames that pass once.
 
     Args:
         reader: an open movie.
@@ -56,11 +57,9 @@ class FrameRing:
         movie_start: second of the source movie at which the file's first frame lies.
 
     Attributes:
-        stream: (second, frame) of every frame that some clip needs, once, in order.
-        passing: where those frames are taken from.
+        stream: (second, frame) of every frame that some clip needs, once, in order; whoever reads
+            it gives it back by ``take_from``.
     """
-
-    passing: Iterator[tuple[float, np.ndarray]]
 
     def __init__(
         self,
@@ -72,58 +71,51 @@ class FrameRing:
     ) -> None:
         self._cuts = cuts
         self._start = movie_start
-        self._frames: dict[int, np.ndarray] = {}
-        self._newest = -np.inf
         self._shape = shape
-        self._fps = self._shape.fps if self._shape else GRID_FPS
-        needed: set[int] = set()
-        if self._shape is not None:
-            for keyframe in keyframes:
-                needed.update(self._indices(keyframe).tolist())
+        self._fps = shape.fps if shape else GRID_FPS
+        needed = [] if shape is None else points_of_all([self._points(each) for each in keyframes])
         if cuts is not None:
             # Between clips that do not touch, cuts would go unseen.
             first, last = self._index(keyframes[0]), self._index(keyframes[-1])
-            needed.update(range(first, last + _CUT_LOOK_AHEAD + 1, _CUT_STRIDE))
-        side = self._shape.test_short_side if self._shape else _CUT_SHORT_SIDE
-        seconds = [index / self._fps for index in sorted(needed)]
+            needed = sorted({*needed, *range(first, last + _CUT_LOOK_AHEAD + 1, _CUT_STRIDE)})
+        side = shape.test_short_side if shape else _CUT_SHORT_SIDE
+        seconds = [point / self._fps for point in needed]
         self.stream = (
             reader.stream(seconds, short_side=side, fps=self._fps) if seconds else iter(())
         )
+        self.take_from(self.stream)
+
+    def take_from(self, passing: Iterable[tuple[float, np.ndarray]]) -> None:
+        """Where the frames of ``stream`` come from, when not from there directly."""
+        self._frames = FrameRing(self._seen(passing))
+
+    def clip(self, keyframe: Keyframe, *, wanted: bool) -> Clip | None:
+        """Moves on to a keyframe; its clip where one is wanted."""
+        if self._shape is None:
+            self._frames.advance(self._index(keyframe) + _CUT_LOOK_AHEAD)
+            return None
+        points = self._points(keyframe)
+        if not wanted:
+            self._frames.advance(int(points[-1]), keep_from=int(points[0]))
+            return None
+        return Clip(self._frames.clip(points), points / self._fps + self._start)
 
     def _index(self, keyframe: Keyframe) -> int:
         return grid_index(keyframe.second - self._start, self._fps)
 
-    def _indices(self, keyframe: Keyframe) -> np.ndarray:
+    def _points(self, keyframe: Keyframe) -> np.ndarray:
         shape = self._shape
         assert shape is not None
         times = clip_seconds(keyframe.second, shape.num_frames, shape.frame_stride, shape.fps)
         return grid_indices(times - self._start, self._fps)
 
-    def clip(self, keyframe: Keyframe, *, wanted: bool) -> Clip | None:
-        """Moves on to a keyframe; its clip where one is wanted."""
-        if self._shape is None:
-            self._advance(self._index(keyframe) + _CUT_LOOK_AHEAD)
-            self._frames.clear()
-            return None
-        indices = self._indices(keyframe)
-        for old in [index for index in self._frames if index < indices[0]]:
-            del self._frames[old]
-        self._advance(int(indices[-1]), keep_from=int(indices[0]))
-        if not wanted:
-            return None
-        frames = np.stack([self._frames[index] for index in indices.tolist()])
-        return Clip(frames, indices / self._fps + self._start)
-
-    def _advance(self, until: int, keep_from: int = 0) -> None:
-        while self._newest < until:
-            second, frame = next(self.passing, (np.inf, None))
-            if frame is None:
-                return
-            self._newest = grid_index(second, self._fps)
-            if self._newest >= keep_from:
-                self._frames[self._newest] = frame
+    def _seen(
+        self, passing: Iterable[tuple[float, np.ndarray]]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        for second, frame in passing:
             if self._cuts is not None:
                 self._cuts.see(second + self._start, frame)
+            yield grid_index(second, self._fps), frame
 
 
 def clips_in_order(
@@ -143,9 +135,9 @@ def clips_in_order(
         movie_start: second of the source movie at which the file's first frame lies.
         ahead: decode in a thread of its own.
     """
-    ring = FrameRing(reader, keyframes, shape, movie_start=movie_start)
+    ring = ClipRing(reader, keyframes, shape, movie_start=movie_start)
     with Ahead(ring.stream, FRAMES_AHEAD * ahead, "clips") as passing:
-        ring.passing = iter(passing)
+        ring.take_from(passing)
         for keyframe in keyframes:
             clip = ring.clip(keyframe, wanted=True)
             assert clip is not None
