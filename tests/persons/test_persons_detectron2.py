@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from avadet.errors import UserError
 from avadet.persons import base
 from avadet.persons import weights as person_weights
 from avadet.persons.base import choose_engine, create_detector
+from avadet.persons.pictures import PersonBatch
 
 
 def test_auto_says_which(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +132,7 @@ def test_a_native_file_in_the_library_gives_the_same_boxes(
 def test_both_engines_have_the_same_losses_but_for_what_they_draw(library, tmp_path: Path) -> None:
     """Which anchors and proposals count is drawn anew each time; the means agree."""
     from avadet.persons.detectron2_task import Detectron2Task
-    from avadet.persons.pictures import PersonBatch, PersonSample
+    from avadet.persons.pictures import PersonSample
     from avadet.persons.task import PersonDetectionTask
 
     native = _native(tmp_path, num_classes=1)
@@ -150,8 +153,10 @@ def test_both_engines_have_the_same_losses_but_for_what_they_draw(library, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.detectron2
-def test_the_library_trains_from_one_command(library, tmp_path: Path) -> None:
-    import json
+def test_the_library_trains_and_goes_on_from_one_command(
+    library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avadet.persons.detectron2_task import Detectron2Task
 
     rng = np.random.default_rng(0)
     images, annotations = [], []
@@ -193,3 +198,23 @@ def test_the_library_trains_from_one_command(library, tmp_path: Path) -> None:
     assert len(found[0]) == len(found[1]) > 0
     np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)
     np.testing.assert_allclose(found[0].boxes_px, found[1].boxes_px, atol=0.01)
+
+    # Interrupted in the third of four steps, and taken up again.
+    halves = load_config(path, [*settings, f"out={tmp_path / 'halves'}"])
+    losses, calls = Detectron2Task.losses, iter(range(100))
+
+    def interrupted(task: Detectron2Task, batch: PersonBatch) -> dict[str, torch.Tensor]:
+        if next(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return losses(task, batch)
+
+    monkeypatch.setattr(Detectron2Task, "losses", interrupted)
+    stopped = train(halves, resume=False)
+    assert (stopped.finished, stopped.progress.step) == (False, 3)
+    assert train(halves, resume=True).progress.step == 4
+    straight, resumed = (
+        person_weights.load(folder / "model.safetensors").state_dict()
+        for folder in (run, tmp_path / "halves")
+    )
+    for name, value in straight.items():
+        assert torch.equal(value, resumed[name]), name
