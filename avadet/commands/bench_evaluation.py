@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from avadet.commands import bench_table
 
 HELP = "time the AVA evaluator on a generated full-scale validation set"
 
@@ -23,29 +22,35 @@ BOXES = 158_831
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument("--movies", type=int, default=MOVIES, help="movies (default: 64)")
+    positive = bench_table.positive
+    parser.add_argument("--movies", type=positive, default=MOVIES, help="movies (default: 64)")
     parser.add_argument("--format", choices=["csv", "parquet", "both"], default="both")
     parser.add_argument("--protocol", default="official", help="protocol (default: official)")
     parser.add_argument("--keep", type=Path, help="folder to leave the generated files in")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the measurements here")
+    bench_table.add_arguments(parser, repeat=3)
 
 
 def run(args: argparse.Namespace) -> int:
     """Generates the files and scores them in fresh processes."""
-    from avadet.files import write_json
-
-    results = []
     with tempfile.TemporaryDirectory(prefix="avadet-bench-") as temporary:
         folder = args.keep or Path(temporary)
         kinds = ["csv", "parquet"] if args.format == "both" else [args.format]
-        rows = generate(folder, args.movies, args.seed, kinds)
-        print(f"{rows['detections']:,} detection rows, {rows['groundtruth']:,} ground-truth rows")
-        for kind in kinds:
-            results.append(measure(folder, kind, args.protocol))
-            print(describe(results[-1]))
-    if args.json:
-        write_json(args.json, {"rows": rows, "runs": results})
+        written = generate(folder, args.movies, args.seed, kinds)
+        cases = {kind: partial(measure, folder, kind, args.protocol) for kind in kinds}
+        timings = bench_table.interleave(cases, rounds=args.repeat, warmup=0)
+        for timing in timings:
+            timing.facts = facts(folder, timing.name, timing.result)
+    bench_table.report(
+        f"{written['detections']:,} detection rows, {written['groundtruth']:,} ground-truth rows, "
+        f"{args.protocol} protocol, from the files to the mAP in a new process",
+        bench_table.rows(timings, kinds[0]),
+        baseline=kinds[0],
+        args=args,
+        case="detections",
+        unit="s",
+        more={"written": written},
+    )
     return 0
 
 
@@ -123,48 +128,25 @@ def generate(folder: Path, movies: int, seed: int, kinds: list[str]) -> dict[str
     return {"detections": det_table.num_rows, "groundtruth": gt_table.num_rows}
 
 
-def measure(folder: Path, kind: str, protocol: str) -> dict[str, Any]:
-    """Scores the files in a process of its own.
-
-    Returns:
-        mAP, wall and CPU seconds of the process, its peak memory in GB, and its own times by stage.
-    """
-    result = folder / f"result-{kind}.json"
+def measure(folder: Path, kind: str, protocol: str) -> bench_table.Child:
+    """Scores the files in a process of its own."""
     command = [sys.executable, "-m", "avadet.evaluation", "ava", "--protocol", protocol]
     command += ["--groundtruth", str(folder / "groundtruth.csv")]
     command += ["--detections", str(folder / f"detections.{kind}")]
-    command += ["--json", str(result), "--timings"]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    # wait4 tells the usage of this very child, not the highest of all so far.
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(process.returncode)
-    last = next(line for line in output.splitlines() if line.startswith("timings "))
+    command += ["--json", str(_result(folder, kind)), "--timings"]
+    return bench_table.run_child(command)
+
+
+def facts(folder: Path, kind: str, child: bench_table.Child) -> dict[str, Any]:
+    """The mAP, the process's own times by stage and its most memory."""
+    last = next(line for line in child.output.splitlines() if line.startswith("timings "))
+    stages = json.loads(last.removeprefix("timings "))
     return {
-        "format": kind,
-        "protocol": protocol,
-        "mAP": json.loads(result.read_text())["mAP"],
-        "wall_s": wall,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_gb": _kilobytes(usage) / 1e6,
-        **json.loads(last.removeprefix("timings ")),
+        "mAP": round(100 * json.loads(_result(folder, kind).read_text())["mAP"], 2),
+        **{f"{stage} s": round(seconds, 2) for stage, seconds in stages.items()},
+        "peak MB": round(child.peak / 1e6),
     }
 
 
-def _kilobytes(usage: resource.struct_rusage) -> float:
-    return usage.ru_maxrss / 1024 if sys.platform == "darwin" else usage.ru_maxrss
-
-
-def describe(result: dict[str, Any]) -> str:
-    """One line for people."""
-    return (
-        f"{result['format']:>8}, {result['protocol']}: mAP {100 * result['mAP']:.2f}; "
-        f"wall {result['wall_s']:.2f} s, CPU {result['cpu_s']:.2f} s "
-        f"(parse {result['parse']:.2f}, match {result['match']:.2f}, AP {result['AP']:.2f}), "
-        f"peak memory {result['peak_gb']:.2f} GB"
-    )
+def _result(folder: Path, kind: str) -> Path:
+    return folder / f"result-{kind}.json"

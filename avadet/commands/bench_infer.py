@@ -28,12 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from avadet.commands import bench_networks
 
     device = bench_networks.prepare(args)
-    folder = args.json
-    for number, name in enumerate(args.networks):
-        if number:
-            print()
-        if folder and len(args.networks) > 1:
-            args.json = folder.with_name(f"{folder.stem}_{name}{folder.suffix}")
+    for name in bench_networks.each_network(args):
         _measure(args, name, device)
     return 0
 
@@ -43,6 +38,7 @@ def _measure(args: argparse.Namespace, name: str, device: Any) -> None:
 
     from avadet.commands import bench_networks, bench_roofline, bench_table
     from avadet.engine.inference import prepare_for_inference
+    from avadet.errors import UserError
     from avadet.models.cost import count_flops
 
     subject = bench_networks.subject(args, name, device)
@@ -72,7 +68,7 @@ def _measure(args: argparse.Namespace, name: str, device: Any) -> None:
             gap = float((scores[PEER] - scores[PLAIN]).abs().max())
             # Before anything is timed: both sides must compute the same thing.
             if gap > 1e-3 * max(1.0, float(scores[PEER].abs().max())):
-                raise SystemExit(f"{name}: PyTorchVideo's answers differ from ours by {gap:.2e}")
+                raise UserError(f"{name}: PyTorchVideo's answers differ from ours by {gap:.2e}")
         timings = bench_table.interleave(
             cases, rounds=args.repeat, wait=bench_networks.wait_for(device)
         )
@@ -83,21 +79,9 @@ def _measure(args: argparse.Namespace, name: str, device: Any) -> None:
     rows = bench_table.rows(timings, baseline)
     limits = bench_roofline.ceilings(device, list(dict.fromkeys(formats.values())))
     shape = tuple(subject.video.shape)
-    clock = "cpu_seconds" if device.type == "cpu" else "seconds"
     adds = count_flops(subject.model.backbone, shape)
     numbers = bench_roofline.traffic(subject.model, subject.video)
-    lines = [
-        bench_roofline.line(
-            row["name"],
-            row[clock],
-            multiply_adds=adds,
-            moved=numbers * formats[row["name"]].itemsize,
-            dtype=str(formats[row["name"]]).removeprefix("torch."),
-            limits=limits,
-        )
-        for row in rows
-        if row["name"] in formats
-    ]
+    lines = bench_roofline.lines(rows, formats, device, limits, multiply_adds=adds, numbers=numbers)
     bench_table.report(
         f"{name}: {subject.shape}, {adds / 1e9:.1f} G multiply-adds",
         rows,

@@ -46,12 +46,7 @@ def run(args: argparse.Namespace) -> int:
         device = bench_networks.prepare(args)
         print(json.dumps(measure(args, args.networks[0], args.case, device)))
         return 0
-    folder = args.json
-    for number, name in enumerate(args.networks):
-        if number:
-            print()
-        if folder and len(args.networks) > 1:
-            args.json = folder.with_name(f"{folder.stem}_{name}{folder.suffix}")
+    for name in bench_networks.each_network(args):
         _tell(args, name)
     return 0
 

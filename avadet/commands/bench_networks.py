@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,17 @@ def prepare(args: argparse.Namespace) -> Any:
     if args.threads:
         torch.set_num_threads(args.threads)
     return default_device(args.device)
+
+
+def each_network(args: argparse.Namespace) -> Iterator[str]:
+    """The names asked for, a table each; several get a file each for ``--json``."""
+    path = args.json
+    for number, name in enumerate(args.networks):
+        if number:
+            print()
+        if path and len(args.networks) > 1:
+            args.json = path.with_name(f"{path.stem}_{name}{path.suffix}")
+        yield name
 
 
 def wait_for(device: Any) -> Callable[[], None] | None:

@@ -78,31 +78,43 @@ def traffic(model: Any, video: Any) -> int:
     return numbers
 
 
-def line(
-    name: str,
-    seconds: float,
+def lines(
+    rows: Sequence[Mapping[str, Any]],
+    dtypes: Mapping[str, Any],
+    device: Any,
+    limits: Mapping[str, float],
     *,
     multiply_adds: float,
-    moved: float,
-    dtype: str,
-    limits: Mapping[str, float],
-) -> dict[str, Any]:
-    """One case against the ceilings.
+    numbers: float,
+) -> list[dict[str, Any]]:
+    """The cases of a table against the ceilings.
 
     Args:
-        seconds: of the clock that ``ceilings`` used.
-        multiply_adds, moved: of one call.
-        dtype: whose ceiling counts.
+        rows: of ``bench_table.rows``; those without a dtype are left out.
+        dtypes: what each case computes in.
+        limits: of ``ceilings`` on the same device.
+        multiply_adds: of one call.
+        numbers: moved by one call, see ``traffic``.
     """
-    speed, stream = multiply_adds / seconds, moved / seconds
-    return {
-        "case": name,
-        "multiply_adds_per_s": speed,
-        "bytes_per_s": stream,
-        "matrix_share": speed / limits[dtype],
-        "memory_share": stream / limits["memory"],
-        "dtype": dtype,
-    }
+    clock = "cpu_seconds" if device.type == "cpu" else "seconds"
+    found = []
+    for row in rows:
+        dtype = dtypes.get(row["name"])
+        if dtype is None:
+            continue
+        name = str(dtype).removeprefix("torch.")
+        speed, stream = multiply_adds / row[clock], numbers * dtype.itemsize / row[clock]
+        found.append(
+            {
+                "case": row["name"],
+                "multiply_adds_per_s": speed,
+                "bytes_per_s": stream,
+                "matrix_share": speed / limits[name],
+                "memory_share": stream / limits["memory"],
+                "dtype": name,
+            }
+        )
+    return found
 
 
 def told(lines: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> str:

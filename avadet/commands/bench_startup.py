@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from avadet.commands import bench_table
 
@@ -18,7 +15,9 @@ HELP = "from `avadet train` to the first batch being asked for, on lists of AVA'
 # AVA 2.2: 235 training and 64 validation movies of 897 key frames, 1.6 million label rows.
 TRAIN_MOVIES, VAL_MOVIES, KEYFRAMES, FIRST_SECOND = 235, 64, 897, 902
 _CHILD = """
-import json, sys, time
+import time
+started = time.time()
+import json, sys
 from avadet.commands import tasks
 from avadet.config import load_config
 from avadet import build
@@ -28,8 +27,9 @@ build.validate(config)
 parts = tasks.assemble(config)
 tasks.build_optimizer(config, parts.task.model)
 first = next(iter(parts.loader.batches))
-print(json.dumps({"imported": imported, "ready": time.time(), "batch": len(first),
-                  "keyframes": len(parts.loader.dataset)}))
+print(json.dumps({"keyframes": len(parts.loader.dataset), "batch": len(first),
+                  "imports s": round(imported - started, 2),
+                  "lists and model s": round(time.time() - imported, 2)}))
 """
 
 
@@ -56,13 +56,8 @@ def run(args: argparse.Namespace) -> int:
             cases[title] = lambda folder=folder: _start(args.config, folder)
         timings = bench_table.interleave(cases, rounds=args.repeat, warmup=0)
     for timing in timings:
-        timing.cpu = [timing.result["cpu"]] * len(timing.wall)  # the child's, not this process's
-        timing.facts = {
-            "keyframes": timing.result["keyframes"],
-            "imports s": round(timing.result["imports"], 2),
-            "lists and model s": round(timing.result["building"], 2),
-            "peak MB": round(timing.result["peak_mb"]),
-        }
+        told = json.loads(timing.result.output.splitlines()[-1])
+        timing.facts = {**told, "peak MB": round(timing.result.peak / 1e6)}
     baseline = next(iter(cases))
     bench_table.report(
         f"Start of {args.config} on generated lists, up to the first batch being asked for",
@@ -107,7 +102,7 @@ def write_lists(folder: Path, movies: int, val_movies: int, rows: int) -> None:
         (folder / f"{split}_boxes.csv").write_text("".join(found), encoding="utf-8")
 
 
-def _start(config: str, folder: Path) -> dict[str, Any]:
+def _start(config: str, folder: Path) -> bench_table.Child:
     overrides = [
         f"data.movies={folder / 'movies'}",
         f"data.train_groundtruth={folder / 'train.csv'}",
@@ -121,24 +116,4 @@ def _start(config: str, folder: Path) -> dict[str, Any]:
         "model.init={source: none}",
         f"out={folder / 'run'}",
     ]
-    import time
-
-    began = time.time()
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, config, *overrides], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    output = child.stdout.read()
-    # wait4 tells the usage of this very child, not the highest of all so far.
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(child.returncode)
-    told = json.loads(output.splitlines()[-1])
-    return {
-        "imports": told["imported"] - began,
-        "building": told["ready"] - told["imported"],
-        "keyframes": told["keyframes"],
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss / 1024 / (1024 if sys.platform == "darwin" else 1),
-    }
+    return bench_table.run_child([sys.executable, "-c", _CHILD, config, *overrides])

@@ -31,12 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     device = bench_networks.prepare(args)
     args.side = args.side or _CROP
-    folder = args.json
-    for number, name in enumerate(args.networks):
-        if number:
-            print()
-        if folder and len(args.networks) > 1:
-            args.json = folder.with_name(f"{folder.stem}_{name}{folder.suffix}")
+    for name in bench_networks.each_network(args):
         _measure(args, name, device)
     return 0
 
@@ -71,18 +66,7 @@ def _measure(args: argparse.Namespace, name: str, device: Any) -> None:
     # Forward, and twice as much backward: towards the input and towards the weights.
     adds = 3 * count_flops(subject.model.backbone, shape)
     numbers = 3 * bench_roofline.traffic(subject.model, subject.video)
-    clock = "cpu_seconds" if device.type == "cpu" else "seconds"
-    lines = [
-        bench_roofline.line(
-            row["name"],
-            row[clock],
-            multiply_adds=adds,
-            moved=numbers * formats[row["name"]].itemsize,
-            dtype=str(formats[row["name"]]).removeprefix("torch."),
-            limits=limits,
-        )
-        for row in rows
-    ]
+    lines = bench_roofline.lines(rows, formats, device, limits, multiply_adds=adds, numbers=numbers)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 1e9
         subject.notes.append(f"Most memory of all cases together: {peak:.2f} GB")

@@ -85,9 +85,10 @@ def test_least_traffic_by_hand() -> None:
 
 def test_shares_of_the_ceilings() -> None:
     limits = {"float32": 100.0, "memory": 50.0}
-    line = bench_roofline.line(
-        "x", 2.0, multiply_adds=50.0, moved=20.0, dtype="float32", limits=limits
-    )
+    rows = [{"name": name, "seconds": 1.0, "cpu_seconds": 2.0} for name in ("x", "unknown")]
+    device, formats = torch.device("cpu"), {"x": torch.float32}
+    # 5 numbers of 4 bytes in 2 seconds of CPU time.
+    [line] = bench_roofline.lines(rows, formats, device, limits, multiply_adds=50.0, numbers=5.0)
     assert line["matrix_share"] == 0.25
     assert line["memory_share"] == 0.2
     assert "25% of the float32 ceiling" in bench_roofline.told([line], limits)
