@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).resolve().parents[2] / "evaluation" / "golden" / "ava"
