@@ -144,6 +144,13 @@ def test_light_rooms_import_no_torch() -> None:
                 assert name.split(".")[0] not in {"torch", "torchvision"}, f"{relative}: {name}"
 
 
+def test_torchvision_is_imported_where_it_is_used() -> None:
+    """It brings the compiler's modules: seconds and 170 MB at every start."""
+    for path in SOURCES:
+        found = [name for name in imports(path, only_top=True) if name.startswith("torchvision")]
+        assert found == [], path
+
+
 def test_models_never_see_config() -> None:
     for path in (PACKAGE / "models").rglob("*.py"):
         assert not any(name.startswith("avadet.config") for name in imports(path)), path

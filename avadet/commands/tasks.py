@@ -90,15 +90,19 @@ def _ava(config: RunConfig) -> Parts:
     from avadet.engine.scoring import frame_map_evaluator
 
     classes = build.read_classes(config)
+    # Before the network, which then takes up the memory that reading millions of rows has left.
+    training = build.build_ava(config, classes, train=True)
+    test = None
+    if config.data.val_groundtruth:
+        test = build.build_ava(config, classes, train=False)
     model = build.build_model(config, classes)
     build.initialise(model, config)
     bank = build.open_bank(model, config.data.feature_bank)
     build.note_bank(model, bank)
-    training = build.build_ava(config, classes, train=True, bank=bank)
+    training.ask(bank)
     log.info("training: %s", training.summary())
-    test = None
-    if config.data.val_groundtruth:
-        test = build.build_ava(config, classes, train=False, bank=bank)
+    if test is not None:
+        test.ask(bank)
         boxes = "detected" if config.data.val_proposals else "ground-truth"
         log.info("test, %s boxes: %s", boxes, test.summary())
     task = AvaTask(

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from avadet.data.transforms import ClipTransform, TrainPolicy
 
@@ -46,8 +44,10 @@ class ImageOperation:
 
 
 def _affine(frames: Tensor, **changes: object) -> Tensor:
+    from torchvision.transforms.v2 import functional as F
+
     values = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **changes}
-    return F.affine(frames, interpolation=InterpolationMode.BILINEAR, fill=_FILL, **values)
+    return F.affine(frames, interpolation=F.InterpolationMode.BILINEAR, fill=_FILL, **values)
 
 
 def _solarize_add(frames: Tensor, amount: int) -> Tensor:
@@ -77,6 +77,8 @@ OPERATIONS = (
 
 
 def _apply(operation: ImageOperation, frames: Tensor) -> Tensor:
+    from torchvision.transforms.v2 import functional as F
+
     share = operation.level / _MOST
     signed = -share if operation.negative else share
     factor = max(0.1, 1 + 0.9 * signed)
@@ -90,7 +92,7 @@ def _apply(operation: ImageOperation, frames: Tensor) -> Tensor:
             return F.invert(frames)
         case "rotate":
             return F.rotate(
-                frames, 30 * signed, interpolation=InterpolationMode.BILINEAR, fill=_FILL
+                frames, 30 * signed, interpolation=F.InterpolationMode.BILINEAR, fill=_FILL
             )
         case "posterize":
             return F.posterize(frames, 4 - int(4 * share))
@@ -256,11 +258,13 @@ class StrongTransform:
             video = operation(video)
         base = self.base
         if self.part is not None:
+            from torchvision.transforms.v2 import functional as F
+
             assert base.crop is not None
             top, left, height, width = self.part.patch(*video.shape[2:]).pixels(*video.shape[2:])
             cut = video[:, :, top : top + height, left : left + width]
             side = [base.crop, base.crop]
-            video = F.resize(cut, side, InterpolationMode.BILINEAR, antialias=True)
+            video = F.resize(cut, side, F.InterpolationMode.BILINEAR, antialias=True)
             base = replace(base, crop=None)
         changed = base.frames(video.numpy().transpose(0, 2, 3, 1), corner)
         return changed if self.erasing is None else self.erasing(changed)

@@ -145,11 +145,19 @@ class AvaDataset(Dataset[Sample]):
                 f"({first_second}, {last_second}, {keyframe_rate}), the score threshold "
                 f"({score_threshold}) and the names of the movies"
             )
-        self.bank = bank
-        if bank is not None:
-            bank.bank.require(self.videos)
+        self.ask(bank)
         if cache_short_side is not None:
             self.media = CachedMedia(self.media, self.videos, cache_short_side, fps)
+
+    def ask(self, bank: BankView | None) -> None:
+        """Sets the long-term features that samples carry; None for none.
+
+        Raises:
+            UserError: the bank lacks a movie in use.
+        """
+        if bank is not None:
+            bank.bank.require(self.videos)
+        self.bank = bank
 
     def __len__(self) -> int:
         return self.table.num_keyframes

@@ -45,6 +45,7 @@ _NUMBERS = ["second", *_CORNERS, "label"]
 # Detectors overshoot the frame a little; anything beyond this is not a share of the frame.
 _FAR_OUTSIDE = 1.0
 _ROWS_AT_ONCE = 100_000
+_LARGEST_ID = 2**31 - 1
 
 
 def read_groundtruth(paths: Paths, label_map: LabelMap | None = None) -> BoxTable:
@@ -278,8 +279,8 @@ class _Runs(NamedTuple):
         second: (R,) float64.
         boxes: (R,4) float64 as in the file.
         score: (R,) float32, 1 where there is none.
-        label: (N,) float64 action id, NaN where there is none.
-        run_of_label: (N,) int64.
+        label: (N,) int32 action id, -1 where there is none.
+        run_of_label: (N,) int32.
     """
 
     videos: tuple[str, ...]
@@ -291,11 +292,22 @@ class _Runs(NamedTuple):
     run_of_label: np.ndarray
 
 
+_NO_RUNS = _Runs(
+    (),
+    video=np.zeros(0, np.int32),
+    second=np.zeros(0),
+    boxes=np.zeros((0, 4)),
+    score=np.zeros(0, np.float32),
+    label=np.zeros(0, np.int32),
+    run_of_label=np.zeros(0, np.int32),
+)
+
+
 def _read_runs(path: Path, scored: bool) -> _Runs:
     # The person's number of the ground truth is not needed, and in one public copy not a number.
     numbers = [*_NUMBERS, "extra"] if scored else _NUMBERS
     place: dict[str, int] = {}
-    parts = [_Runs((), *(np.zeros(shape) for shape in (0, 0, (0, 4), 0, 0, 0)))]
+    parts = [_NO_RUNS]
     count = 0
     for frame in _read_csv(path, _COLUMNS, numbers):
         frame = frame[~frame[_CORNERS].isna().all(axis=1)]
@@ -304,20 +316,21 @@ def _read_runs(path: Path, scored: bool) -> _Runs:
         _check_rows(path, frame)
         names = frame["video"].cat
         known = [place.setdefault(str(name), len(place)) for name in names.categories]
-        video = np.asarray(known)[names.codes]
+        video = np.asarray(known, np.int32)[names.codes]
         values = frame[["second", *_CORNERS]].to_numpy(np.float64)
         new = np.ones(len(frame), dtype=bool)
         new[1:] = (values[1:] != values[:-1]).any(axis=1) | (video[1:] != video[:-1])
-        score = np.ones(len(frame))
+        score = np.ones(len(frame), np.float32)
         if scored:
-            score = frame["extra"].fillna(1.0).to_numpy(np.float64)
-        run = np.cumsum(new) - 1 + count
+            score = frame["extra"].fillna(1.0).to_numpy(np.float32)
+        run = (np.cumsum(new) - 1 + count).astype(np.int32)
         count = int(run[-1]) + 1
-        label = frame["label"].to_numpy(np.float64)
+        # An empty field and -1 both mean that the person does none of the classes.
+        label = frame["label"].fillna(-1).clip(upper=_LARGEST_ID).to_numpy(np.int32)
         values = values[new]
         parts.append(_Runs((), video[new], values[:, 0], values[:, 1:], score[new], label, run))
     joined = [np.concatenate([part[n] for part in parts]) for n in range(1, len(_Runs._fields))]
-    video = joined[0].astype(np.int64)
+    video = joined[0]
     given = list(place)
     used = np.unique(video).tolist()
     videos = tuple(sorted(given[n] for n in used))
@@ -328,9 +341,7 @@ def _read_runs(path: Path, scored: bool) -> _Runs:
         number[video],
         joined[1],
         joined[2],
-        joined[3].astype(np.float32),
-        joined[4],
-        joined[5].astype(np.int64),
+        *joined[3:],
     )
 
 
@@ -339,9 +350,8 @@ def _labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(box, class index) of every label, sorted, each pair once."""
     table = (label_map or LabelMap.numbered(80)).index_table()
-    # An empty field and -1 both mean that the person does none of the classes.
-    given = ~np.isnan(ids) & (ids != -1)
-    numbers = ids[given].astype(np.int64)
+    given = ids != -1
+    numbers = ids[given]
     classes = np.where(numbers < len(table), table[np.minimum(numbers, len(table) - 1)], -1)
     known = classes >= 0
     if len(known) and not known.any():

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.amp import is_autocast_available
-from torchvision.ops import roi_align
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,9 @@ def align_regions(
 
     Shape: -> (sum N_i, C, resolution, resolution) float32.
     """
+    # Where it is used: torchvision brings the compiler's modules, 170 MB and seconds at start-up.
+    from torchvision.ops import roi_align
+
     if len(boxes) != len(x):
         raise ValueError(f"{len(x)} clips but boxes for {len(boxes)}")
     packed = boxes if isinstance(boxes, PackedBoxes) else PackedBoxes.pack(boxes)

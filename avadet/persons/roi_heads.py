@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, roi_align
 
 from avadet import boxes as box_math
 from avadet.persons.box_coding import decode, encode, match, sample
@@ -34,6 +33,8 @@ def pool(
 
     Shape: maps {level: (B,C,H,W)}, boxes B x (N_i,4) px -> (sum N_i, C, resolution, resolution)
     """
+    from torchvision.ops import roi_align  # late, as in avadet/models/roi.py
+
     image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
     rois = torch.cat((image, torch.cat(list(boxes))), dim=1)
     levels = sorted(maps)
@@ -178,6 +179,8 @@ class BoxHead(nn.Module):
     def _select(
         self, boxes: Tensor, scores: Tensor, size: tuple[int, int], score_threshold: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        from torchvision.ops import batched_nms
+
         finite = torch.isfinite(boxes).all(dim=(1, 2)) & torch.isfinite(scores).all(dim=1)
         boxes, scores = boxes[finite], scores[finite]
         flat = box_math.clip(boxes.reshape(-1, 4), *size).view_as(boxes)

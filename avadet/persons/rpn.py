@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from avadet import boxes as box_math
 from avadet.persons.box_coding import cell_anchors, decode, encode, grid_anchors, match, sample
@@ -101,6 +100,8 @@ class ProposalNetwork(nn.Module):
         Raises:
             FloatingPointError: while training, when boxes or logits are not finite.
         """
+        from torchvision.ops import batched_nms  # late, as in avadet/models/roi.py
+
         kept_boxes, kept_logits, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(
             zip(logits, deltas, anchors)

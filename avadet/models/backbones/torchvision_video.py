@@ -7,14 +7,8 @@ the heads of avadet take its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
-import torchvision.models.video as zoo
 from torch import Tensor, nn
-from torchvision.models.swin_transformer import SwinTransformerBlock
-from torchvision.models.video.resnet import BasicBlock, Bottleneck
-from torchvision.models.video.s3d import SepInceptionBlock3D
-from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from avadet.errors import UserError
 
@@ -30,15 +24,6 @@ NETWORKS = {
     "swin3d_s": (768, 32),
     "swin3d_b": (1024, 32),
 }
-_MINI_SWIN = partial(
-    SwinTransformer3d,
-    patch_size=[2, 4, 4],
-    embed_dim=16,
-    depths=[1, 1, 2],
-    num_heads=[1, 2, 4],
-    window_size=[4, 5, 5],
-    stochastic_depth_prob=0.0,
-)
 _CLASSIFIERS = ("fc", "head", "classifier", "avgpool")
 
 
@@ -55,11 +40,10 @@ class TorchvisionVideo(nn.Module):
 
     Attributes:
         out_channels, strides: of the one map.
+        block_types: classes of the blocks.
 
     Shape: (B,3,T,H,W), or a tuple of one clip, to ((B,C,T',H/stride,W/stride),).
     """
-
-    block_types = (BasicBlock, Bottleneck, SepInceptionBlock3D, SwinTransformerBlock)
 
     def __init__(self, *, network: str, output_stride: int | None = None) -> None:
         super().__init__()
@@ -69,8 +53,7 @@ class TorchvisionVideo(nn.Module):
         stride = own if output_stride is None else output_stride
         if stride != own and (network, stride) != ("s3d", 16):
             raise UserError(f"output_stride: torchvision's {network} has {own}, not {stride}")
-        make = _MINI_SWIN if network == "swin3d_mini" else getattr(zoo, network)
-        self.network: nn.Module = make()
+        self.network, self.block_types = _make(network)
         for name in _CLASSIFIERS:
             if hasattr(self.network, name):
                 setattr(self.network, name, nn.Identity())
@@ -82,6 +65,27 @@ class TorchvisionVideo(nn.Module):
 
     def forward(self, video: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (self._maps(self.network, video if isinstance(video, Tensor) else video[0]),)
+
+
+def _make(name: str) -> tuple[nn.Module, tuple[type[nn.Module], ...]]:
+    """A network and the classes of its blocks; torchvision takes long to import."""
+    from torchvision.models import video
+    from torchvision.models.swin_transformer import SwinTransformerBlock
+    from torchvision.models.video.resnet import BasicBlock, Bottleneck
+    from torchvision.models.video.s3d import SepInceptionBlock3D
+
+    blocks = (BasicBlock, Bottleneck, SepInceptionBlock3D, SwinTransformerBlock)
+    if name != "swin3d_mini":
+        return getattr(video, name)(), blocks
+    network = video.swin_transformer.SwinTransformer3d(
+        patch_size=[2, 4, 4],
+        embed_dim=16,
+        depths=[1, 1, 2],
+        num_heads=[1, 2, 4],
+        window_size=[4, 5, 5],
+        stochastic_depth_prob=0.0,
+    )
+    return network, blocks
 
 
 def _resnet(network: nn.Module, x: Tensor) -> Tensor:
