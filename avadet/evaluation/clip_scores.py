@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,24 +43,34 @@ def read_clip_scores(path: str | Path) -> ClipTable:
     Raises:
         UserError: the file is missing or no such file, or its arrays do not belong together.
     """
+    told = f"{path}: not scores of clips, which `avadet eval` writes as scores.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names, labels, scores = (file[name] for name in ("names", "labels", "scores"))
+        # Opened here: what is no archive would be read as a bare array.
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+            absent = {"names.npy", "labels.npy", "scores.npy"} - set(archive.namelist())
+            if absent:
+                raise UserError(f"{told} (without {', '.join(sorted(absent))})")
+            arrays = [np.asarray(file[name]) for name in ("names", "labels", "scores")]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{told}; is the file damaged?") from error
+    names, labels, scores = arrays
+    if [array.dtype.kind for array in arrays] not in (["U", "i", "f"], ["U", "u", "f"]):
+        kinds = ", ".join(str(array.dtype) for array in arrays)
+        raise UserError(f"{told} (its names, labels and scores are {kinds})")
+    if scores.ndim != 2 or names.shape != scores.shape[:1] or labels.shape != scores.shape[:1]:
         raise UserError(
-            f"{path}: not scores of clips, which `avadet eval` writes as scores.npz ({error})"
-        ) from error
-    plain = names.dtype.kind == "U" and labels.dtype.kind in "iu" and scores.dtype.kind == "f"
-    if (
-        not plain
-        or scores.ndim != 2
-        or names.shape != (len(scores),)
-        or labels.shape != (len(scores),)
-    ):
+            f"{told} (names {names.shape}, labels {labels.shape}, scores {scores.shape} do not fit)"
+        )
+    if not scores.size:
+        raise UserError(f"{path}: holds no scores; score a list of clips first")
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise UserError(
-            f"{path}: names {names.shape}, labels {labels.shape}, scores {scores.shape}"
+            f"{path}: labels {labels.min()} to {labels.max()} of {scores.shape[1]} classes; write "
+            "the scores again"
         )
     if len(np.unique(names)) != len(names):
         raise UserError(f"{path}: a clip stands there twice")

@@ -15,6 +15,7 @@ import pandas as pd
 from avadet.errors import UserError
 from avadet.evaluation.ava_io import read_boxes
 from avadet.evaluation.clip_scores import ClipTable, read_clip_scores
+from avadet.evaluation.frames import FrameIndex
 from avadet.evaluation.tables import BoxTable, Floats, Ints
 from avadet.files import atomic_path
 
@@ -94,17 +95,11 @@ def fuse_boxes(paths: Sequence[str | Path], weights: Sequence[float] | None = No
     shares = check_weights(weights, len(paths))
     tables = tuple(read_boxes(path) for path in paths)
     for table in tables:
-        if not len(table):
-            raise UserError(f"{table.source}: holds no detections")
-        if table.unscored is not None and table.unscored.any():
-            row = int(np.flatnonzero(table.unscored)[0])
-            raise UserError(f"{table.where(row)}: has no score (an eighth column)")
-        if not np.isfinite(table.score).all():
-            row = int(np.flatnonzero(~np.isfinite(table.score))[0])
-            raise UserError(f"{table.where(row)}: the score is no finite number")
+        _check(table)
     lengths = [len(table) for table in tables]
     source = np.repeat(np.arange(len(tables)), lengths)
     labels = np.concatenate([np.asarray(table.label, np.int64) for table in tables])
+    labels = pd.factorize(labels)[0].astype(np.int64)
     problem = ""
     for decimals in _DECIMALS:
         box = _box_codes(tables, decimals)
@@ -149,17 +144,27 @@ def fuse_clips(paths: Sequence[str | Path], weights: Sequence[float] | None = No
     return ClipTable(first.names, first.labels, total)
 
 
+def _check(table: BoxTable) -> None:
+    """Raises UserError where a table is empty, or a row has no score or is no number somewhere."""
+    if not len(table):
+        raise UserError(f"{table.source}: holds no detections")
+    if table.unscored is not None and table.unscored.any():
+        row = int(np.flatnonzero(table.unscored)[0])
+        raise UserError(f"{table.where(row)}: has no score (an eighth column)")
+    for name in ("x1", "y1", "x2", "y2", "score"):
+        wrong = np.flatnonzero(~np.isfinite(getattr(table, name)))
+        if len(wrong):
+            raise UserError(f"{table.where(int(wrong[0]))}: {name} is no finite number; correct it")
+
+
 def _box_codes(tables: Sequence[BoxTable], decimals: int) -> Ints:
     """A number for each box, over all files, in the order of their first rows."""
-    videos = np.concatenate(
-        [np.asarray(table.videos, dtype=object)[table.video] for table in tables]
-    )
-    seconds = [np.asarray([float(text) for text in table.times])[table.time] for table in tables]
-    columns = [videos, np.round(np.concatenate(seconds) * 1e6)]
+    frames = FrameIndex(list(tables), whole_seconds=False)
+    columns = [np.concatenate([frames.ids(table) for table in tables])]
     for name in ("x1", "y1", "x2", "y2"):
         corners = np.concatenate([getattr(table, name) for table in tables])
         columns.append(np.round(corners * 10.0**decimals))
-    key = np.zeros(len(videos), np.int64)
+    key = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         key = _joined(key, pd.factorize(column)[0].astype(np.int64))
     return key

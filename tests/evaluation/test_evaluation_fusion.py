@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +82,24 @@ def test_two_streams_that_know_half_each_know_all(tmp_path: Path) -> None:
         (FIRST + "a,902,0.1,0.1,0.5,0.5,12,0.5\n", "1.csv:5: this box and action stand twice"),
         ("", "holds no detections"),
         ("a,902,0.1,0.1,0.5,0.5,12\n", "1.csv:1: has no score"),
-        (FIRST.replace("0.9\n", "nan\n", 1), "no finite number"),
+        (FIRST.replace("0.9\n", "nan\n", 1), "1.csv:1: score is no finite number"),
+        (FIRST.replace("0.1,", "nan,", 1), "1.csv:1: x1 is no finite number"),
+        (FIRST.replace("0.5,80", "1e400,80"), "1.csv:2: y2 is no finite number"),
+        (FIRST.replace("0905", "soon"), "1.csv:4: timestamp 'soon' is no number"),
+        (FIRST.replace("0905", "inf"), "1.csv:4: timestamp 'inf' is no number"),
     ],
 )
 def test_files_that_do_not_belong_together(second: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         fuse_boxes(files(tmp_path, FIRST, second))
+
+
+def test_labels_of_any_size_are_kept_apart(tmp_path: Path) -> None:
+    ids = (12, -1, 4 * 10**18)
+    text = "".join(f"{video},902,0,0,1,1,{label},0.5\n" for video in "vw" for label in ids)
+    (path,) = files(tmp_path, text)
+    assert fuse_boxes([path, path]).boxes == 2
+    assert len(fuse_boxes([path, path]).score) == 6
 
 
 def test_weights() -> None:
@@ -126,9 +139,28 @@ def test_files_that_are_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[
     np.savez(tmp_path / "short.npz", names=np.asarray(["a"]), labels=[0], scores=np.zeros((2, 2)))
     np.savez(tmp_path / "twice.npz", names=np.asarray(["a"] * 2), labels=[0, 0], scores=np.eye(2))
     (tmp_path / "text.npz").write_text("no")
-    for name in ("none", "other", "short", "twice", "text"):
-        with pytest.raises(UserError, match=name):
+    (tmp_path / "void.npz").write_bytes(b"")
+    (tmp_path / "folder.npz").mkdir()
+    with (tmp_path / "bare.npz").open("wb") as file:
+        np.save(file, np.eye(2))
+    np.savez(tmp_path / "label.npz", names=np.asarray(["a"]), labels=[7], scores=np.eye(2)[:1])
+    np.savez(tmp_path / "kind.npz", names=np.asarray(["a"]), labels=[0.0], scores=np.eye(2)[:1])
+    np.savez(tmp_path / "empty.npz", names=np.asarray([], str), labels=[], scores=np.eye(2)[:0])
+    clips(tmp_path / "no_class.npz", ["a"], [[]], [0])
+    with zipfile.ZipFile(tmp_path / "words.npz", "w") as archive:
+        for name in ("names", "labels", "scores"):
+            archive.writestr(f"{name}.npy", b"hello")
+    noise = np.random.default_rng(0).random((1, 500))
+    whole = tmp_path / "damaged.npz"
+    np.savez_compressed(whole, names=np.asarray(["a"]), labels=[0], scores=noise)
+    content = whole.read_bytes()
+    middle = len(content) // 2
+    whole.write_bytes(content[:middle] + 200 * b"\xff" + content[middle + 200 :])
+    names = "none other short twice text void folder bare label kind empty no_class words damaged"
+    for name in names.split():
+        with pytest.raises(UserError, match=name) as caught:
             read_clip_scores(tmp_path / f"{name}.npz")
+        assert "\n" not in str(caught.value)
     mixed = ["fuse", str(good), str(tmp_path / "b.csv"), "--out", str(tmp_path / "c.npz")]
     assert main(mixed) == 2
     assert "cannot be fused together" in capsys.readouterr().err
