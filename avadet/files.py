@@ -17,15 +17,17 @@ from avadet.errors import UserError
 def keep_inputs(
     out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str
 ) -> None:
-    """Refuses to write over what is read.
+    """Refuses, before any work, to write over what is read or a folder.
 
     Raises:
-        UserError: ``out`` is one of the inputs, by whatever path.
+        UserError: ``out`` is one of the inputs, by whatever path, or a folder.
     """
     target = os.path.realpath(out)
     for path in inputs:
         if os.path.realpath(path) == target:
             raise UserError(f"{option} {out}: is an input and would be lost; name another file")
+    if os.path.isdir(target):
+        raise UserError(f"{option} {out}: is a folder; name a file in it")
 
 
 @contextmanager

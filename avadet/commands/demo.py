@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avadet.errors import UserError
+from avadet.files import keep_inputs
 
 if TYPE_CHECKING:
     from avadet.pipeline import ActionScorer, MovieJob, PeopleFinder
@@ -34,7 +35,7 @@ def seconds(text: str) -> float:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
-    if not 1 <= len(values) <= 3 or any(value < 0 for value in values):
+    if not 1 <= len(values) <= 3 or not all(0 <= value < float("inf") for value in values):
         raise argparse.ArgumentTypeError(f"'{text}' is no time; write 90, 1:30 or 0:01:30")
     total = 0.0
     for value in values:
@@ -262,6 +263,18 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--out {args.out}: the movie is written as .mp4; name it so")
         if args.out.exists() and args.movie.exists() and args.out.samefile(args.movie):
             raise UserError(f"--out {args.out}: is the movie itself; choose another name")
+    read = [
+        each for each in (args.movie, args.boxes, args.weights, args.persons, args.font) if each
+    ]
+    written: dict[Path, str] = {}
+    for option, path in (("--out", args.out), ("--csv", args.csv), ("--json", args.json)):
+        if path is not None:
+            keep_inputs(path, filter(None, read), option)
+            first = written.setdefault(path.resolve(), option)
+            if first != option:
+                raise UserError(
+                    f"{option} {path}: is written by {first} already; name another file"
+                )
     if args.end is not None and args.end <= args.start:
         raise UserError(f"--end {args.end:g} s must lie after --start {args.start:g} s")
 

@@ -10,6 +10,9 @@ from avadet.errors import UserError
 
 HELP = "features of whole movies: of clips (VIDEO... --out x.npz), or of people (--bank DIR)"
 
+# No movie has more frames than that, and each clip is a run of the network.
+_LEAST_STRIDE = 0.001
+
 USAGE = """nothing to do. Features of the clips of movies:
   avadet features VIDEO... --weights FILE_OR_NAME --out features.npz
 or of every person, for a long-term feature bank:
@@ -104,16 +107,17 @@ def _clips(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from avadet.engine.precision import default_device
-    from avadet.files import atomic_path
+    from avadet.files import atomic_path, keep_inputs
     from avadet.pipeline.features import clip_features
     from avadet.video.reader import open_video
 
     if args.out is None or args.out.suffix != ".npz":
         raise UserError("--out: where to? Give a file named .npz")
-    if args.stride is not None and not args.stride > 0:
-        raise UserError(f"--stride {args.stride:g}: must be above 0 seconds")
+    if args.stride is not None and not _LEAST_STRIDE <= args.stride < float("inf"):
+        raise UserError(f"--stride {args.stride:g}: must be {_LEAST_STRIDE} seconds at least")
     if args.views is not None and args.views < 1:
         raise UserError(f"--views {args.views}: must be at least 1")
+    keep_inputs(args.out, filter(None, (*args.inputs, args.weights)), "--out")
     for movie in args.inputs:
         if not Path(movie).exists():
             raise UserError(f"{movie}: there is no such file")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from avadet.commands import prepare_annotations, prepare_flow, prepare_proxy
+from avadet.errors import UserError
 
 HELP = (
     "make data sets: mini-ava (drawn movies in AVA's formats), mini-kinetics (drawn clips), "
@@ -116,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     """Makes the data set and says what came out."""
     if args.dataset in OTHERS:
         return OTHERS[args.dataset].run(args)
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: must be 0 or more")
     from avadet.synthetic import mini_ava, mini_kinetics
     from avadet.synthetic.contact_sheet import save_contact_sheet
     from avadet.synthetic.settings import MINI_AVA_PRESETS, MINI_KINETICS_PRESETS, choose

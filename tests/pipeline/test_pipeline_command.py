@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -79,6 +80,8 @@ def test_with_given_boxes_and_weights(run_folder: Path, square: Path, tmp_path: 
         (["--out", "o.mp4", "--run", "nowhere"], "no such folder"),
         (["--out", "o.mp4", "--start", "9", "--end", "2"], "must lie after"),
         (["--out", "o.mp4", "--start", "1:00"], "lies after its end"),
+        (["--csv", "o.txt", "--json", "./o.txt"], "--json o.txt: is written by --csv already"),
+        (["--csv", "."], "--csv .: is a folder"),
         (["--out", "o.mp4", "--people-only", "--persons", "native"], "which weights"),
     ],
 )
@@ -113,6 +116,25 @@ def test_the_movie_itself_is_not_overwritten(
 ) -> None:
     assert main(["demo", str(square), "--run", str(run_folder), "--out", str(square)]) == 2
     assert "movie itself" in capsys.readouterr().err
+
+
+def test_no_input_is_overwritten(
+    square: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_bytes((square.parent / "boxes.csv").read_bytes())
+    before = boxes.read_bytes(), square.read_bytes()
+    words = ["demo", str(square), "--boxes", str(boxes), "--people-only"]
+    for option, path in (("--csv", boxes), ("--json", boxes), ("--csv", square)):
+        assert main([*words, option, str(path)]) == 2
+        assert f"{option} {path}: is an input and would be lost" in capsys.readouterr().err
+    assert (boxes.read_bytes(), square.read_bytes()) == before
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1:nan", "-1", "1:2:3:4", ""])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no time"):
+        seconds(text)
 
 
 def test_times() -> None:

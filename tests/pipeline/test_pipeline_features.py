@@ -142,8 +142,10 @@ def test_the_command_writes_clips(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found["movies"].tolist() == movies
     assert found["movie"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
     assert len(found["features"]) == len(found["seconds"]) == 8
-    for bad in (["--views", "0"], ["--stride", "-1"], ["--batch-size", "0"]):
+    strides = (["--stride", each] for each in ("-1", "0", "1e-9", "nan", "inf"))
+    for bad in (["--views", "0"], ["--batch-size", "0"], *strides):
         assert main([*words, *bad]) == 2
+        assert f"{bad[0]} " in capsys.readouterr().err
     assert main([*words[:-1], str(tmp_path / "x.txt")]) == 2
     assert main(["features", str(tmp_path / "none.mp4"), *words[-4:]]) == 2
     assert main(["features"]) == 2

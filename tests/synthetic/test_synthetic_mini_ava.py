@@ -180,6 +180,13 @@ def test_mini_kinetics_lists_clips_and_labels(tmp_path: Path) -> None:
     assert len((tmp_path / "annotations/val.csv").read_text().splitlines()) == 3
 
 
+def test_a_seed_below_0_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("mini-ava", "mini-kinetics"):
+        assert main(["prepare", kind, "--out", str(tmp_path), "--seed", "-1"]) == 2
+        assert "--seed -1: must be 0 or more" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_prepare_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prepare", "mini-ava", "--out", str(tmp_path / "a"), "--preset", "tiny"]
     words += ["--movies", "1", "--val-movies", "1", "--seconds", "3", "--size", "64x48"]
