@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--clips", type=int, default=12, help="in each round (default 12)")
     parser.add_argument("--lengths", action="store_true", help="cost against length and rate")
+    parser.add_argument("--svg", type=Path, metavar="OUT", help="with --lengths: draw the curves")
     bench_table.add_arguments(parser, repeat=5)
 
 
@@ -237,24 +238,37 @@ def _told(steps: dict[str, float]) -> str:
 
 def _lengths(args: argparse.Namespace, places: dict[str, Path]) -> int:
     """Cost against movie length and keyframes per second, in movie order."""
-    cases: dict[str, Callable[[], Any]] = {}
-    for kind in ("movie", "proxy"):
-        for share in (1, 2, 4):
-            cases[f"{kind}, {args.seconds // share} s, 1 keyframe/s"] = _whole(
-                places[kind], args.seconds / share, 1.0
-            )
-        for rate in (2.0, 4.0):
-            cases[f"{kind}, {args.seconds} s, {rate:g} keyframes/s"] = _whole(
-                places[kind], args.seconds, rate
-            )
+    from avadet.commands.bench_scaling import draw
+    from avadet.files import write_text
+
+    sizes = [(args.seconds / share, 1.0) for share in (4, 2, 1)]
+    sizes += [(float(args.seconds), rate) for rate in (2.0, 4.0)]
+    points = {
+        f"{kind}, {length:g} s, {rate:g} keyframes/s": (kind, length, rate)
+        for kind in ("movie", "proxy")
+        for length, rate in sizes
+    }
+    cases = {
+        name: _whole(places[kind], length, rate) for name, (kind, length, rate) in points.items()
+    }
     baseline = next(iter(cases))
     timings = bench_table.interleave(cases, rounds=args.repeat)
     for timing in timings:
         clips, decoded = timing.result
         timing.facts = {"clips": clips, "frames decoded": decoded}
+    rows = bench_table.rows(timings, baseline)
+    if args.svg:
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            kind, length, rate = points[row["name"]]
+            if rate == 1.0:
+                curves.setdefault(f"{kind}: seconds long", []).append((length, row["cpu_seconds"]))
+            if length == args.seconds:
+                curves.setdefault(f"{kind}: keyframes/s", []).append((rate, row["cpu_seconds"]))
+        write_text(args.svg, draw(curves, "All clips of a movie in its order, CPU seconds"))
     bench_table.report(
         f"All clips of a movie in its order: {_FRAMES} frames, stride {_STRIDE}, side {_SIDE}",
-        bench_table.rows(timings, baseline), baseline=baseline, args=args,
+        rows, baseline=baseline, args=args,
     )  # fmt: skip
     return 0
 

@@ -148,6 +148,15 @@ class Movie:
                 return float(rate)
         return 30.0
 
+    @property
+    def end_by_header(self) -> float:
+        """When the last frame ends by the header, which may be wrong; 0 where it is silent."""
+        if self.note is not None:
+            return self.note.end
+        if self.stream.duration:
+            return self.start + self.stream.duration * self._tick
+        return (self.container.duration or 0) / av.time_base
+
     def close(self) -> None:
         """Closes the file."""
         self.container.close()

@@ -82,7 +82,7 @@ def _start(
 ) -> tuple[FrameDecoder, Iterator[tuple[float, av.VideoFrame]]]:
     """Frames from one at or before the first wanted time on, else from the first there is."""
     target = max(float(wanted[0]), movie.start)
-    keep = wanted if skip else None
+    keep = _kept(movie, wanted) if skip else None
     back = 0.0
     while target - back >= movie.start - SAME_TIME:
         movie.seek(target - back)
@@ -96,6 +96,16 @@ def _start(
     movie.rewind()
     decoder = FrameDecoder(movie, keep, trusting=trusting)
     return decoder, iter(decoder)
+
+
+def _kept(movie: Movie, wanted: np.ndarray) -> np.ndarray:
+    """The times whose frames must not be left out, increasing.
+
+    What is wanted after the end is answered by the last frame, which would seem to be wanted by
+    nobody.
+    """
+    last = movie.end_by_header - 1 / movie.fps
+    return wanted if wanted[-1] <= last else np.sort(np.append(wanted, last))
 
 
 def _chain(

@@ -175,6 +175,7 @@ class VideoReader:
                         clip = other.read(
                             wanted[place : place + 1], short_side=short_side, size=size, fps=fps
                         )
+                        self._decoded += other.frames_decoded
                     shown = float(clip.seconds[0]), clip.frames[0]
                 elif shown is None or shown[0] != time:
                     shown = time, scaler(frame)

@@ -240,6 +240,18 @@ def test_window_repeats_its_edge_frames(tmp_path):
     assert painted_numbers(frames) == [20, 20, *range(20, 30), 29, 29, 29]
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_what_is_wanted_after_the_end_costs_no_second_pass(tmp_path, suffix):
+    path = make_movie(tmp_path / f"movie.{suffix}", 96, 24)
+    # All but a few of its frames before the end, as a clip of the last keyframe is.
+    times = np.append(np.arange(0, 110, 4) / 30, [3.9, 4.0, 4.5])
+    with VideoReader(path) as reader:
+        numbers = [painted_number(frame) for _, frame in reader.stream(times, short_side=48)]
+        assert numbers[-2:] == [95, 95]
+        # Frames that others depend on are decoded whether wanted or not.
+        assert len(set(numbers)) <= reader.frames_decoded <= 96
+
+
 def test_any_order_and_repeats(tmp_path):
     path = make_movie(tmp_path / "movie.mp4", 40, 30)
     wanted = [30, 2, 2, 39, 0, 17, 500, -3]
