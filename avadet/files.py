@@ -68,6 +68,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """A text file as UTF-8, without a byte order mark.
+
+    Args:
+        what: it is read as, for messages: "a list of clips".
+
+    Raises:
+        UserError: it is missing, unreadable or no text.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as {what}: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}:{line}: cannot be read as {what}: not UTF-8 text; save it as UTF-8"
+        ) from error
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes ``text`` as UTF-8 in one step."""
     with atomic_path(path) as temporary:

@@ -21,7 +21,7 @@ import pandas as pd
 from avadet.data.box_table import BoxTable
 from avadet.data.label_map import LabelMap, read_label_map
 from avadet.errors import UserError
-from avadet.files import atomic_path
+from avadet.files import atomic_path, read_text
 from avadet.structures import Detections, Keyframe
 
 __all__ = [
@@ -104,10 +104,7 @@ def read_file_names(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         UserError: the file is missing.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of movies: {error}") from error
+    lines = read_text(path, "a list of movies").splitlines()
     suffixes = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
     names = [Path(line.strip()).name for line in lines if line.strip()]
     return [Path(name).stem if name.lower().endswith(suffixes) else name for name in names]
@@ -215,8 +212,10 @@ def _read_csv(path: Path, columns: list[str], numbers: list[str]) -> Iterator[pd
             yield frame[~blank]
     except pd.errors.EmptyDataError:
         return
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read: not UTF-8 text; save it as UTF-8") from error
     except pd.errors.ParserError as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     except ValueError as error:

@@ -23,6 +23,10 @@ from pathlib import Path
 
 from avadet.data.media import MOVIE_SUFFIXES
 from avadet.errors import UserError
+from avadet.files import read_text
+
+# No data set has a billion classes; tensors of labels hold that many.
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class _Classes:
         found = self.named(label)
         if found is not None:
             return found
-        if label.isdecimal() and (not self._count or int(label) < self._count):
+        if _is_index(label) and (not self._count or int(label) < self._count):
             return int(label)
         if self._count:
             raise UserError(
@@ -123,15 +127,24 @@ class _Classes:
         return self._places.get(label, self._places.get(_plain(label)))
 
 
+def _is_index(label: str) -> bool:
+    return label.isdecimal() and len(label) <= _MOST_DIGITS
+
+
 def _plain(name: str) -> str:
     return name.replace("_", " ").strip().lower()
 
 
 def _lines(path: Path) -> list[str]:
+    return read_text(path, "a list of clips").splitlines()
+
+
+def _split(line: str, where: str) -> list[str]:
+    """The fields of a line of CSV."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of clips: {error}") from error
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise UserError(f"{where}: no line of CSV ({error})") from error
 
 
 def _rows(
@@ -145,7 +158,7 @@ def _rows(
             continue
         where = f"{path}:{number}"
         # Commas first: paths and class names may hold blanks.
-        fields = next(csv.reader([line])) if "," in line else line.rsplit(maxsplit=1)
+        fields = _split(line, where) if "," in line else line.rsplit(maxsplit=1)
         fields = [field.strip() for field in fields]
         folder = classes.named(Path(fields[0]).parent.name) if fields else None
         if len(fields) == 1 and folder is not None:
@@ -154,7 +167,7 @@ def _rows(
         if len(fields) != 2 or not fields[0]:
             raise UserError(f"{where}: expected 'path,label', found {line!r}")
         name, label = fields
-        if label.isdecimal() and folder is not None:
+        if _is_index(label) and folder is not None:
             # UCF-101 counts from 1, others from 0: the folder tells, and must fit either way.
             if int(label) not in (folder, folder + 1):
                 raise UserError(
@@ -209,11 +222,20 @@ def _something(
 ) -> list[tuple[str, int]]:
     try:
         rows = json.loads(text)
-        pairs = [(str(row["id"]), str(row.get("template", row.get("label")))) for row in rows]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: expected a list of objects with 'id' and 'template' ({error!r})"
+            f"{path}: expected a list of objects with 'id' and 'template', found no JSON; is the "
+            "file whole?"
         ) from error
+    pairs = []
+    for number, row in enumerate(rows if isinstance(rows, list) else [None], 1):
+        label = row.get("template", row.get("label")) if isinstance(row, dict) else None
+        if label is None or "id" not in row:
+            raise UserError(
+                f"{path}: expected a list of objects with 'id' and 'template'; entry {number} is "
+                "none"
+            )
+        pairs.append((str(row["id"]), str(label)))
     classes = _Classes(class_names)
     suffix = ".mp4" if any(root.glob("*.mp4")) else ".webm"
     # 'Holding [something]' in the lists is 'Holding something' in labels.json.
@@ -230,14 +252,18 @@ def _kinetics(
     classes = _Classes(class_names)
     present = dict(_movies_below(root))
     found = []
-    for number, row in enumerate(csv.DictReader(lines), 2):
+    header = _split(lines[0], f"{path}:1")
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
         where = f"{path}:{number}"
+        row = dict(zip(header, _split(line, where)))
         name, label = row.get("youtube_id") or "", row.get("label") or ""
         if not name or not label:
             raise UserError(f"{where}: the youtube_id or the label is missing")
         try:
             start, end = (int(float(row[key] or "x")) for key in ("time_start", "time_end"))
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             raise UserError(f"{where}: time_start or time_end is not a number") from None
         cut = f"{name}_{start:06d}_{end:06d}"
         file = present.get(cut) or present.get(name) or f"{cut}.mp4"

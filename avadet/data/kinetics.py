@@ -20,6 +20,7 @@ from avadet.data.multigrid import resized
 from avadet.data.replacement import Replacement
 from avadet.data.transforms import ClipTransform, Policy, TestPolicy, spatial_crops
 from avadet.errors import UserError
+from avadet.files import read_text
 from avadet.video.reader import open_video
 from avadet.video.sampling import random_view_seconds, view_seconds
 
@@ -271,10 +272,7 @@ def _class_names(
         return None
     if not isinstance(classes, str | os.PathLike):
         return tuple(classes)
-    try:
-        lines = Path(classes).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{classes}: cannot be read as a list of classes: {error}") from error
+    lines = read_text(classes, "a list of classes").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
         raise UserError(f"{classes}: holds no class names")

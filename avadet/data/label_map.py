@@ -13,6 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from avadet.errors import UserError
+from avadet.files import read_text
+
+# A table has a place for every id up to the largest.
+_LARGEST_ID = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,7 @@ def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
         UserError: the file is missing, empty, or gives an id twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a class list: {error}") from error
+    text = read_text(path, "a class list")
     if text.lstrip().startswith("{"):
         pairs = _parse_json(path, text)
     elif "{" in text:
@@ -94,24 +95,40 @@ def _parse_blocks(path: Path, text: str) -> list[tuple[int, str]]:
         if number is None or name is None:
             line = text[: block.start()].count("\n") + 1
             raise UserError(f"{path}:{line}: a class needs a name and an id")
-        pairs.append((int(number[1]), name[1] if name[1] is not None else name[2]))
+        line = text[: block.start()].count("\n") + 1
+        given = name[1] if name[1] is not None else name[2]
+        pairs.append((_number(number[1], f"{path}:{line}"), given))
     return pairs
 
 
 def _parse_json(path: Path, text: str) -> list[tuple[int, str]]:
     try:
-        pairs = [(int(place) + 1, str(name)) for name, place in json.loads(text).items()]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: expected names and their places from 0 ({error!r})") from error
-    return pairs
+        places = json.loads(text)
+        return [(int(str(place)) + 1, str(name)) for name, place in places.items()]
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: expected a JSON object of names and their places from 0, such as "
+            '{"walk": 0, "run": 1}'
+        ) from error
 
 
 def _parse_csv(path: Path, text: str) -> list[tuple[int, str]]:
     pairs = []
-    for line, row in enumerate(csv.reader(text.splitlines()), 1):
-        if not row or (line == 1 and not row[0].strip().isdigit()):
+    for line, content in enumerate(text.splitlines(), 1):
+        try:
+            row = next(csv.reader([content]), [])
+        except csv.Error as error:
+            raise UserError(f"{path}:{line}: no line of CSV ({error})") from error
+        if not row or (line == 1 and not row[0].strip().isdecimal()):
             continue
-        if len(row) < 2 or not row[0].strip().isdigit():
+        if len(row) < 2 or not row[0].strip().isdecimal():
             raise UserError(f"{path}:{line}: expected 'id,name', found {','.join(row)!r}")
-        pairs.append((int(row[0]), row[1].strip()))
+        pairs.append((_number(row[0].strip(), f"{path}:{line}"), row[1].strip()))
     return pairs
+
+
+def _number(text: str, where: str) -> int:
+    """The id that decimal digits tell."""
+    if len(text) > len(str(_LARGEST_ID)) or int(text) > _LARGEST_ID:
+        raise UserError(f"{where}: a class id above {_LARGEST_ID}; number the classes from 1 on")
+    return int(text)

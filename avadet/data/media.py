@@ -306,7 +306,10 @@ def _read_frame_list(path: Path) -> Iterator[tuple[str, list[str]]]:
                 if pending is not None:
                     yield pending
                 pending = video, found
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a frame list: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a frame list: {error.strerror}") from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())  # pandas ends lines of its own
+        raise UserError(f"{path}: cannot be read as a frame list: {reason}") from error
     if pending is not None:
         yield pending

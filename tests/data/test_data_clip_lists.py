@@ -190,3 +190,53 @@ def test_unreadable_clips_are_replaced_by_the_same_others(tmp_path, small_ava, c
     write(path, "bad.mp4,0\n")
     with pytest.raises(UserError, match="10 clips in a row cannot be read"):
         ClipDataset(path, **values, replace_unreadable=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a.mp4," + 200_000 * "x", ":1: no line of CSV"),
+        ("\na.mp4," + 5000 * "1", ":2: label '1+' is not an index"),
+        ("a.mp4,\u00b2", ":1: label '\u00b2' is not an index"),
+        ("label,youtube_id,time_start,time_end,split\nrun,x,inf,2,train", ":2: time_start or"),
+        ("label,youtube_id,time_start,time_end,split\n\nrun,x,1", ":3: time_start or"),
+        ("label,youtube_id\nrun," + 200_000 * "x", ":2: no line of CSV"),
+    ],
+)
+def test_hostile_lists_are_told_by_line(tmp_path, text, words):
+    with pytest.raises(UserError, match=words):
+        read_clips(write(tmp_path / "list.csv", text), None if "run" not in text else ["run"])
+
+
+def test_lists_that_are_no_text(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"a.mp4,0\nb\xff.mp4,1\n")
+    with pytest.raises(UserError, match=r"list\.csv:2: cannot be read as a list.*: not UTF-8"):
+        read_clips(path)
+    with pytest.raises(UserError, match=r"none\.csv: cannot be read.*: No such file or directory$"):
+        read_clips(tmp_path / "none.csv")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "names.txt").write_text("run\nwalk\n", encoding="utf-8-sig")
+    assert read_label_map(tmp_path / "names.txt").names == ("run", "walk")
+    write(tmp_path / "list.csv", "a.mp4,run\n")
+    dataset = ClipDataset(tmp_path / "list.csv", classes=tmp_path / "names.txt")
+    assert dataset.clips == [("a.mp4", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"run": Infinity}', "expected a JSON object of names"),
+        ('{"run": 1.5}', "expected a JSON object of names"),
+        ('item {\n name: "a"\n id: 2000000000\n}', ":1: a class id above 1000000"),
+        ('item { name: "a" id: ' + 5000 * "9" + " }", ":1: a class id above"),
+        ("1,run\n" + 5000 * "9" + ",walk", ":2: a class id above"),
+        ("1,run\n2," + 200_000 * "x", ":2: no line of CSV"),
+        ("1,run\n\u00b2,walk", ":2: expected 'id,name'"),
+    ],
+)
+def test_hostile_class_lists_are_told(tmp_path, text, words):
+    with pytest.raises(UserError, match=words):
+        read_label_map(write(tmp_path / "classes", text))

@@ -273,8 +273,8 @@ def test_what_is_no_annotation_file_is_refused(tmp_path, content):
 def test_files_that_cannot_be_read_say_what_to_do(tmp_path):
     path = tmp_path / "export"
     for content, words in (
-        (b"PK\x03\x04", "is a zip archive; unpack it"),
-        (b"{}\n\xff", ":2: not UTF-8 text"),
+        (b"PK\x05\x06" + bytes(18), "is a zip archive; unpack it"),
+        (b"{}\n\xff", ":2: cannot be read as annotations: not UTF-8 text"),
         (b" \n", "is empty; export it again"),
     ):
         path.write_bytes(content)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from avadet.data.importers import coco, cvat, via
 from avadet.data.importers.rows import ActionBox, Movies, write_ava
 from avadet.errors import UserError
+from avadet.files import read_text
 
 __all__ = ["ActionBox", "Movies", "read_annotations", "write_ava"]
 
@@ -45,27 +47,16 @@ def read_annotations(
 
 
 def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; give the file that the tool exported") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: is a folder; give the exported file in it") from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); mend that, or copy the file elsewhere"
-        ) from error
-    if not content.strip():
-        raise UserError(f"{path}: is empty; export it again")
-    if content.startswith(b"PK"):
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give the file that the tool exported")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the exported file in it")
+    if zipfile.is_zipfile(path):
         raise UserError(f"{path}: is a zip archive; unpack it and give the annotation file in it")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}:{line}: not UTF-8 text; give the exported json or XML, saved as UTF-8"
-        ) from error
+    text = read_text(path, "annotations")
+    if not text.strip():
+        raise UserError(f"{path}: is empty; export it again")
+    return text
 
 
 def _json(path: Path, text: str) -> Any:
