@@ -305,7 +305,8 @@ class FeatureBank:
             ) from error
         expected = (int(first[-1]), self.facts.channels)
         sound = seconds.shape == counts.shape and (counts >= 0).all() and seconds.ndim == 1
-        if not sound or (np.diff(seconds) <= 0).any():
+        # Written so that NaN fails too.
+        if not sound or not np.isfinite(seconds).all() or not (np.diff(seconds) > 0).all():
             raise UserError(f"{note_path}: its seconds and counts do not fit; make it again")
         if features.shape != expected or features.dtype != np.dtype(self.facts.dtype):
             raise UserError(

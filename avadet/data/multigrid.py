@@ -164,7 +164,7 @@ def plan(
         replace(final, end=middle, rate=phases[-1].rate),
         replace(final, start=middle),
     ]
-    return MultigridPlan(base, tuple(each for each in phases if each.start < each.end))
+    return _whole(base, phases, epochs, epoch_factor)
 
 
 def _short_only(
@@ -179,14 +179,20 @@ def _short_only(
         raise UserError("multigrid: both cycles are off; leave train.multigrid out")
     bounds = [*(int(step * epoch_factor) for step in steps), int(epochs * epoch_factor)]
     grids = _grids(base, base.num_frames, base.side, True)
-    phases = tuple(
-        Phase(start, end, grids, factor)
-        for start, end, factor in zip(bounds, bounds[1:], factors)
-        if start < end
-    )
-    if not phases:
+    phases = [
+        Phase(start, end, grids, factor) for start, end, factor in zip(bounds, bounds[1:], factors)
+    ]
+    return _whole(base, phases, epochs, epoch_factor)
+
+
+def _whole(
+    base: ClipShape, phases: Sequence[Phase], epochs: float, epoch_factor: float
+) -> MultigridPlan:
+    """The plan of those phases that have an epoch."""
+    found = tuple(each for each in phases if each.start < each.end)
+    if not found:
         raise UserError(f"multigrid: {epochs:g} epochs by {epoch_factor:g} are less than one")
-    return MultigridPlan(base, phases)
+    return MultigridPlan(base, found)
 
 
 def _grids(base: ClipShape, frames: int, side: int, short_cycle: bool) -> tuple[Grid, ...]:

@@ -205,6 +205,8 @@ def _spoil(folder: Path, what: str) -> None:
         note.write_text("{")
     elif what == "unsorted":
         note.write_text(json.dumps(values | {"seconds": values["seconds"][::-1]}))
+    elif what == "no number":
+        note.write_text(json.dumps(values | {"seconds": [float("nan"), *values["seconds"][1:]]}))
     elif what == "negative":
         note.write_text(json.dumps(values | {"counts": [14, -1, 0, 0, 0]}))
     elif what == "no counts":
@@ -215,7 +217,7 @@ def _spoil(folder: Path, what: str) -> None:
     "what",
     [
         *("cut", "gone", "pickle", "other shape", "other type"),
-        *("no json", "unsorted", "negative", "no counts"),
+        *("no json", "unsorted", "no number", "negative", "no counts"),
     ],
 )
 def test_damage_is_named(folder: Path, what: str) -> None:

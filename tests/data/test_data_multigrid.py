@@ -88,6 +88,7 @@ def test_cycles_alone() -> None:
         ({"base": ClipShape(2, 2, 224)}, "2 frames has no quarter"),
         ({"long_cycle": False, "short_cycle": False}, "both cycles are off"),
         ({"long_cycle": False, "epoch_factor": 0.01}, "less than one"),
+        ({"epoch_factor": 0.005}, "less than one"),
     ],
 )
 def test_schedules_that_leave_no_room(changes: dict, message: str) -> None:
