@@ -39,8 +39,16 @@ def run(args: argparse.Namespace) -> int:
     from avadet.data.flow_movies import FlowSettings, make_flow
     from avadet.data.media import MOVIE_SUFFIXES
     from avadet.engine.precision import default_device
+    from avadet.errors import UserError
 
     movies = movie_names(args.movies, MOVIE_SUFFIXES)
+    for place in args.movies:
+        # A second run would find the flow of the first and take it for movies.
+        if place.is_dir() and args.out.resolve().is_relative_to(place.resolve()):
+            raise UserError(
+                f"--out {args.out}: lies in {place}, whose movies it would join; choose a folder "
+                "beside it"
+            )
     digest = hashlib.sha256(args.weights.read_bytes()).hexdigest() if _given(args.weights) else ""
     settings = FlowSettings(args.method, args.short_side, args.fps, digest)
     estimate = create_estimator(

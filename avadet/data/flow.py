@@ -216,7 +216,12 @@ def movie_names(places: Sequence[Path], suffixes: Sequence[str]) -> dict[Path, P
     for place in places:
         if place.is_dir():
             files = [p for p in sorted(place.rglob("*")) if p.suffix.lower() in suffixes]
-            named = {path.relative_to(place): path for path in files if path.is_file()}
+            # What a killed process left behind begins with a dot.
+            named = {
+                path.relative_to(place): path
+                for path in files
+                if path.is_file() and not path.name.startswith(".")
+            }
         elif place.is_file():
             named = {Path(place.name): place}
         else:

@@ -201,3 +201,16 @@ def test_raft_is_torchvisions_network_on_padded_pictures(tmp_path: Path) -> None
     np.testing.assert_allclose(seen, expected.numpy(), rtol=1e-3, atol=1e-3)
     with pytest.raises(UserError, match="do not fit"):
         flow.create_estimator("raft", weights=tmp_path / "raft.pth")
+
+
+def test_flow_never_lies_among_the_movies(tmp_path, capsys):
+    for name in ("a.mp4", ".a-x.tmp.mp4"):
+        with VideoWriter(tmp_path / "in" / name, 32, 32, 10) as writer:
+            writer.write(np.zeros((32, 32, 3), np.uint8))
+    assert list(flow.movie_names([tmp_path / "in"], MOVIE_SUFFIXES)) == [Path("a.mp4")]
+    (tmp_path / "door").symlink_to(tmp_path / "in")
+    for out in ("in", "in/flow", "door/flow"):
+        words = ["prepare", "flow", str(tmp_path / "in"), "--out", str(tmp_path / out)]
+        assert main(words) == 2
+        assert f"--out {tmp_path / out}: lies in {tmp_path / 'in'}" in capsys.readouterr().err
+    assert not (tmp_path / "in" / "flow").exists()
