@@ -30,6 +30,22 @@ def keep_inputs(
         raise UserError(f"{option} {out}: is a folder; name a file in it")
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error of writing comes from a full disk.
+
+    Libraries that write by themselves tell it by its text (safetensors), or fail a second time over
+    what they could not write (torch).
+    """
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(each):
+            return True
+        each = each.__context__
+    return False
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it into place when the block succeeds.
@@ -60,8 +76,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, target)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if disk_is_full(error):
             raise UserError(f"{target}: the disk is full; free some space and run again") from error
         raise
     finally:

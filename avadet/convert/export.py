@@ -53,8 +53,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], to: str = "avadet") -
         if to == "pyslowfast"
         else {"meta": {"cfg": text}, "state_dict": state}
     )
-    with atomic_path(Path(path)) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def write(

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from avadet.engine.progress import Progress
+from avadet.errors import UserError
 from avadet.files import write_text
 
 _logger = logging.getLogger(__name__)
@@ -91,8 +92,13 @@ class RunLog:
             entry[name] = float(value) if math.isfinite(value) else None
             if self._writer is not None and math.isfinite(value):
                 self._writer.add_scalar(f"{kind}/{name}", value, progress.step)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written: {error.strerror}; mend it and resume the run"
+            ) from error
 
     def line(
         self,
@@ -138,5 +144,9 @@ class RunLog:
             self._bar.close()
             self._bar = None
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            # What the curves then lack stands in log.jsonl; the run has an error of its own.
+            except OSError as error:
+                _logger.warning("TensorBoard's file is not complete: %s", error)
             self._writer = None

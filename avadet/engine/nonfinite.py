@@ -64,8 +64,8 @@ def stop(
     saved = ""
     if guilty:
         try:
-            with atomic_path(path) as temporary:
-                torch.save({"step": step, "names": names, "batches": plain(batches)}, temporary)
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                torch.save({"step": step, "names": names, "batches": plain(batches)}, file)
             saved = str(path)
         except (OSError, UserError) as error:
             _logger.warning("the batch could not be saved: %s", error)

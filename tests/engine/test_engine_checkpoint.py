@@ -12,6 +12,7 @@ import torch
 
 from avadet.engine import checkpoint
 from avadet.errors import UserError
+from avadet.files import atomic_path
 
 
 def state(value: float) -> dict[str, Any]:
@@ -54,6 +55,38 @@ def test_torch_reports_a_full_disk_as_such() -> None:
     with pytest.raises(OSError, match="No space") as caught, open("/dev/full", "wb") as file:
         torch.save({"w": torch.zeros(100_000)}, file)
     assert caught.value.errno == errno.ENOSPC
+
+
+class FullDisk:
+    """A file on a disk with room for so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def write(self, data: bytes) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("room", [0, 1000, 100_000])
+def test_a_disk_that_fills_up_while_torch_writes(tmp_path: Path, room: int) -> None:
+    """torch then fails again in closing its archive, with an error that tells nothing."""
+    target = tmp_path / "a.pt"
+    target.write_text("before")
+    with pytest.raises(UserError, match="disk is full"), atomic_path(target):
+        torch.save({"w": torch.zeros(100_000)}, FullDisk(room))
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="odd"), atomic_path(tmp_path / "a.pt"):
+        raise RuntimeError("odd")
 
 
 def test_damaged_newest_falls_back(tmp_path: Path) -> None:
