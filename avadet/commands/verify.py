@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     row = zoo.rows().get(args.name)
     if row is None:
-        raise UserError(f"unknown zoo name '{args.name}'.{suggest(args.name, list(zoo.rows()))}")
+        near = suggest(args.name, list(zoo.rows()))
+        raise UserError(f"unknown zoo name '{args.name}'.{near} `avadet zoo list` shows all")
     if not row.published or "in1k" in args.name.split("_"):
         raise UserError(f"{args.name}: no number of AVA, Kinetics or Charades is published for it")
     if not any(word in args.name for word in ("ava2", "avak")):

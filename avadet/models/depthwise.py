@@ -36,7 +36,10 @@ class DepthwiseConv3d(nn.Conv3d):
         input = input.contiguous(memory_format=torch.channels_last_3d)
         shape = (self.stride, self.padding, self.dilation)
         wanted = input.requires_grad or weight.requires_grad
-        if input.dtype not in _FORMATS or not (torch.is_grad_enabled() and wanted):
+        # More padding than the kernel reaches over would need the input's gradient cut instead.
+        reaches = [rate * (k - 1) for rate, k in zip(self.dilation, self.kernel_size, strict=True)]
+        cut = any(p > r for p, r in zip(self.padding, reaches, strict=True))
+        if cut or input.dtype not in _FORMATS or not (torch.is_grad_enabled() and wanted):
             return F.conv3d(input, weight, bias, *shape, self.groups)
         result = _Depthwise.apply(input, weight, *shape)
         return result if bias is None else result + bias.view(-1, 1, 1, 1)

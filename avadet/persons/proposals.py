@@ -173,6 +173,7 @@ def read(path: str | os.PathLike[str]) -> Proposals:
     return _read_csv(path)
 
 
+_INVERTED = "a box is inverted (x1,y1 is the top left corner, x2,y2 the bottom right)"
 _IMPLAUSIBLE = "numbers must be finite, and boxes normalised to 0..1 by the frame size, not pixels"
 
 
@@ -201,6 +202,8 @@ def _from_dictionary(content: Mapping[str, Any], path: Path) -> Proposals:
             )
         if not np.isfinite(keyframe.second) or not _are_plausible(table):
             raise UserError(f"{path}: entry '{name}': {_IMPLAUSIBLE}")
+        if (table[:, 2:4] < table[:, :2]).any():
+            raise UserError(f"{path}: entry '{name}': {_INVERTED}")
         boxes_norm[keyframe] = np.ascontiguousarray(table[:, :4])
         full = np.ones(len(table), np.float32)
         scores[keyframe] = np.ascontiguousarray(table[:, 4]) if table.shape[1] == 5 else full
@@ -266,6 +269,8 @@ def _refuse_bad_boxes(path: Path, table: pd.DataFrame) -> None:
     _refuse_rows(path, numbers.isna().any(axis=1), "a number is missing")
     wrong = np.isinf(table["second"]) | (table[_CORNERS].abs() > 2).any(axis=1)
     _refuse_rows(path, wrong, _IMPLAUSIBLE)
+    inverted = (table["x2"] < table["x1"]) | (table["y2"] < table["y1"])
+    _refuse_rows(path, inverted, _INVERTED)
 
 
 def _read_csv(path: Path) -> Proposals:

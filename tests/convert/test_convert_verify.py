@@ -136,7 +136,7 @@ def test_what_verify_cannot_do_is_said(
     assert "no number of AVA, Kinetics or Charades" in capsys.readouterr().err
     words[1] = "tiny_ava2"
     assert main(words) == 2
-    assert "Did you mean 'tiny_ava22'" in capsys.readouterr().err
+    assert "Did you mean 'tiny_ava22'? `avadet zoo list` shows all" in capsys.readouterr().err
     words[1] = "tiny_ava22"
     words[words.index("--groundtruth") + 1] = str(tmp_path / "none.csv")
     assert main(words) == 2

@@ -68,6 +68,14 @@ def test_results_and_gradients(
         assert error < (1e-6 if dtype == torch.float32 else 0.006)
 
 
+def test_more_padding_than_the_kernel_reaches_over_is_torch_s() -> None:
+    conv = DepthwiseConv3d(3, 3, (1, 3, 3), padding=(1, 3, 0), groups=3)
+    video = torch.randn(2, 3, 2, 5, 5)
+    ours, theirs = both(conv, video, torch.randn_like(conv(video)), torch.float32)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_the_gradient_itself() -> None:
     conv = plain_conv(ConvSpec(2, 2, (3, 3, 3), (2, 1, 1)), groups=2).double()
     video = torch.randn(1, 2, 3, 3, 3, dtype=torch.float64, requires_grad=True)

@@ -147,6 +147,7 @@ def test_coco_file_is_taken_by_pycocotools(tmp_path: Path) -> None:
         ("a.csv", "movie,902,0,0,1,1,,1,7\n", "9 columns, not rows of video"),
         ("a.csv", "movie,inf,0,0,1,1,,1\n", "line 1: numbers must be finite"),
         ("a.csv", "movie,902,0,0,320,240,,1\n", "normalised to 0..1 .*, not pixels"),
+        ("a.csv", "movie,902,0,0,1,1,,1\nmovie,902,0,1,1,0,,1\n", "line 2: a box is inverted"),
         ("a.npz", "no archive", "not a proposals archive"),
         ("a.npz", "", "not a proposals archive"),
         ("none.csv", None, "no such proposals file"),
@@ -157,6 +158,13 @@ def test_bad_proposals_are_named(tmp_path: Path, name: str, text: str | None, me
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         proposals.read(tmp_path / name)
+
+
+def test_an_inverted_box_of_a_dictionary_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"movie,0902": np.array([[0.5, 0, 0.4, 1, 0.9]], np.float32)})
+    with pytest.raises(UserError, match="entry 'movie,0902': a box is inverted"):
+        proposals.read(path)
 
 
 def test_formats_by_suffix() -> None:
