@@ -111,6 +111,11 @@ class ModelDescription:
             raise UserError(f"model description: not JSON: {error}") from error
         if not isinstance(values, dict):
             raise UserError("model description: must be a JSON object")
+        if "person_class" in values:
+            raise UserError(
+                "a person detector, not an action network; `avadet demo` takes it as --persons, "
+                "`avadet detect` as --weights"
+            )
         unknown = set(values) - {each.name for each in fields(cls)}
         if unknown:
             raise UserError(

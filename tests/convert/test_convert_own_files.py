@@ -17,6 +17,7 @@ from avadet.models.backbones import BACKBONES
 from avadet.models.description import ModelDescription, create, read_description, save_weights
 from avadet.models.preprocess import Preprocessing
 from avadet.persons import weights as person_weights
+from avadet.persons.faster_rcnn import DetectorDescription
 
 
 def _fields(**changes: Any) -> dict[str, Any]:
@@ -67,6 +68,13 @@ def test_a_person_detector_cannot_name_code(
     with pytest.raises(UserError, match="code outside avadet"):
         person_weights.load(_write(tmp_path / "x.safetensors", fields))
     assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_person_detector_is_told_from_an_action_network(tmp_path: Path) -> None:
+    path = tmp_path / "persons.safetensors"
+    person_weights.save(path, person_weights.create(DetectorDescription("faster_rcnn_tiny")))
+    with pytest.raises(UserError, match="persons.safetensors: a person detector, not an action"):
+        load_model(path)
 
 
 def test_code_that_its_user_named_is_his_own(
