@@ -73,7 +73,7 @@ def test_a_person_detector_cannot_name_code(
 def test_a_person_detector_is_told_from_an_action_network(tmp_path: Path) -> None:
     path = tmp_path / "persons.safetensors"
     person_weights.save(path, person_weights.create(DetectorDescription("faster_rcnn_tiny")))
-    with pytest.raises(UserError, match="persons.safetensors: a person detector, not an action"):
+    with pytest.raises(UserError, match=r"persons\.safetensors: a person detector, not an action"):
         load_model(path)
 
 
