@@ -7,7 +7,7 @@ import fnmatch
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from avadet.errors import UserError
@@ -24,6 +24,39 @@ def suggest(name: str, known: list[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+# Names ``module:function`` that this process has reached by a config or a caller.
+_used: set[str] = set()
+
+
+def refuse_code(values: Any, source: str) -> None:
+    """Refuses what comes from a file and names code outside the package, however deep inside.
+
+    Reading weights must run nothing of the file's choice. Such a name is taken only where it was
+    used in this process before, by a config or by the caller, or where the environment lists it
+    in ``AVADET_TRUST``.
+
+    Args:
+        values: plain data of the file that may hold names of constructors.
+        source: what the message names.
+
+    Raises:
+        UserError: says how to allow it.
+    """
+    allowed = _used.union(os.environ.get(TRUST, "").split(","))
+    waiting = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, str) and ":" in value and value not in allowed:
+            raise UserError(
+                f"{source}: it names '{value}', code outside avadet, which loading would run. If "
+                f"you trust the file, set {TRUST}={value}, or use the config that names it"
+            )
+
+
 class Registry:
     """Constructors by name.
 
@@ -35,7 +68,6 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._constructors: dict[str, Callable[..., Any]] = {}
-        self._outside: set[str] = set()
 
     def add(self, name: str, constructor: Callable[..., Any]) -> None:
         """Registers ``constructor`` (a function, a class or a ``functools.partial``)."""
@@ -56,7 +88,7 @@ class Registry:
         """
         if ":" in name:
             constructor = self._import(name)
-            self._outside.add(name)
+            _used.add(name)
             return constructor
         if name not in self._constructors:
             known = self.names()
@@ -64,23 +96,6 @@ class Registry:
                 f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}"
             )
         return self._constructors[name]
-
-    def require_trusted(self, name: str, source: str) -> None:
-        """Refuses a name that comes from a file and reaches code outside the package.
-
-        Reading weights must run nothing of the file's choice. Such a name is taken only where it
-        was used in this process before, by a config or by the caller, or where the environment
-        lists it in ``AVADET_TRUST``.
-
-        Raises:
-            UserError: otherwise; says how to allow it.
-        """
-        allowed = self._outside.union(os.environ.get(TRUST, "").split(","))
-        if ":" in name and name not in allowed:
-            raise UserError(
-                f"{source}: its {self.kind} is '{name}', code outside avadet, which loading would "
-                f"run. If you trust the file, set {TRUST}={name}, or use the config that names it"
-            )
 
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that match a shell pattern, sorted."""

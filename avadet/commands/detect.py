@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _detect(args: argparse.Namespace, out: Path) -> Any:
     """All movies' boxes on the first process, None on the others."""
+    from avadet.engine import distributed
     from avadet.engine.precision import default_device
     from avadet.persons import create_detector
     from avadet.persons.movies import (
@@ -124,9 +124,7 @@ def _detect(args: argparse.Namespace, out: Path) -> Any:
 
     if not args.weights:
         raise UserError(f"--weights is missing: {WHERE_TO_GET}")
-    rank, world_size = _place("RANK", 0), _place("WORLD_SIZE", 1)
-    if not 0 <= rank < world_size:
-        raise UserError(f"RANK={rank} is not one of WORLD_SIZE={world_size} processes")
+    rank, world_size = distributed.share()
     movies = list_movies(args.movies)
     schedule = Schedule(args.rate, args.first_second, args.last_second, args.movie_start)
     detector = create_detector(
@@ -134,7 +132,7 @@ def _detect(args: argparse.Namespace, out: Path) -> Any:
         weights=args.weights,
         config=args.config,
         score_threshold=args.score,
-        device=str(default_device(args.device, _place("LOCAL_RANK", 0))),
+        device=str(default_device(args.device, distributed.local_rank())),
         precision=args.precision,
         short_side=args.short_side,
         max_side=args.max_side,
@@ -158,7 +156,7 @@ def _detect(args: argparse.Namespace, out: Path) -> Any:
     if failed and (not args.skip_unreadable or len(failed) == len(movies)):
         raise UserError(
             f"{len(failed)} of {len(movies)} movies cannot be read, first: "
-            f"{next(iter(failed.values()))}. The others are kept in {parts.path}; mend these and "
+            f"{next(iter(failed.values()))}; the others are kept in {parts.path}; mend these and "
             "run again, or give --skip-unreadable"
         )
     return parts.join([video for video in movies if video not in failed])
@@ -177,11 +175,3 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
             digest.update(block)
     settings["weights_sha256"] = digest.hexdigest()
     return settings
-
-
-def _place(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    try:
-        return int(text)
-    except ValueError as error:
-        raise UserError(f"the environment's {name}='{text}' is not a number") from error

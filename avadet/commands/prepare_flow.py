@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import sys
 from pathlib import Path
 
@@ -38,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from avadet.data.flow import create_estimator, movie_names
     from avadet.data.flow_movies import FlowSettings, make_flow
     from avadet.data.media import MOVIE_SUFFIXES
+    from avadet.engine import distributed
     from avadet.engine.precision import default_device
     from avadet.errors import UserError
 
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
         args.method, weights=args.weights, device=str(default_device(args.device))
     )
     # As `avadet detect`: several processes with RANK and WORLD_SIZE take movies in turn.
-    rank, world_size = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
-    share = dict(list(movies.items())[rank::world_size])
-    report = make_flow(share, args.out, settings, estimate)
+    rank, world_size = distributed.share()
+    mine = dict(list(movies.items())[rank::world_size])
+    report = make_flow(mine, args.out, settings, estimate)
     for name, reason in report.unreadable.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     print(

@@ -109,6 +109,7 @@ def recognise(
         detail = f"\nalso not understood:\n{listing(renamed.unclaimed)}" * bool(renamed.unclaimed)
         raise UserError(f"{path}: named as {layout.source} does, but {error}{detail}") from error
     description, assumed = _describe(path, layout, structure, settings, arch, published)
+    description.refuse_code(str(path))
     for line in assumed:
         logger.info("%s: %s", path, line)
     return Recognised(path, kind, layout, renamed, structure, description, assumed)

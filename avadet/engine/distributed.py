@@ -38,7 +38,7 @@ def start(device_type: str = "cpu") -> None:
     Raises:
         UserError: the environment is incomplete or the others cannot be reached.
     """
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    if dist.is_initialized() or share()[1] == 1:
         return
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     if device_type == "cuda":
@@ -69,6 +69,27 @@ def processes(device_type: str = "cpu") -> Iterator[None]:
             stop()
 
 
+def share() -> tuple[int, int]:
+    """(number of this process, how many there are) by the environment, for work that needs no
+    group: each takes its share of a list.
+
+    Raises:
+        UserError: RANK and WORLD_SIZE make no sense.
+    """
+    rank, world = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
+    if not 0 <= rank < world:
+        raise UserError(f"RANK={rank} is not one of WORLD_SIZE={world} processes")
+    return rank, world
+
+
+def _from_environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UserError(f"the environment's {name}='{text}' is not a number") from error
+
+
 def rank() -> int:
     """Number of this process, 0 the main one."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -81,7 +102,7 @@ def world_size() -> int:
 
 def local_rank() -> int:
     """Number of this process on its machine: which GPU is its own."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _from_environment("LOCAL_RANK", 0)
 
 
 def is_main() -> bool:

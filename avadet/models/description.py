@@ -26,6 +26,7 @@ from avadet.models.action import ActionClassifier, ActionDetector
 from avadet.models.backbones import BACKBONES
 from avadet.models.heads import HEADS
 from avadet.models.preprocess import Preprocessing
+from avadet.registry import refuse_code
 
 FORMAT = "avadet"
 TASKS = {"classification": ActionClassifier, "detection": ActionDetector}
@@ -92,6 +93,14 @@ class ModelDescription:
                 "of `avadet prepare flow` with `avadet eval`"
             )
 
+    def refuse_code(self, source: str) -> None:
+        """For descriptions that come with a file: see ``registry.refuse_code``.
+
+        Raises:
+            UserError: it names code outside the package.
+        """
+        refuse_code([self.backbone, self.backbone_args, self.head, self.head_args], source)
+
     def to_json(self) -> str:
         """One line of JSON, keys sorted."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -107,7 +116,7 @@ class ModelDescription:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise UserError(f"model description: not JSON: {error}") from error
         if not isinstance(values, dict):
             raise UserError("model description: must be a JSON object")
@@ -224,8 +233,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[ModelDescription, dict[str, Ten
                 description = ModelDescription.from_json(metadata[FORMAT])
             except UserError as error:
                 raise UserError(f"{path}: {error}") from error
-            BACKBONES.require_trusted(description.backbone, str(path))
-            HEADS.require_trusted(description.head, str(path))
+            description.refuse_code(str(path))
             return description, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(

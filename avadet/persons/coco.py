@@ -47,6 +47,11 @@ def read_person_boxes(
         for row in rows:
             if row["category_id"] in people:
                 x, y, width, height = row["bbox"]
+                if not np.isfinite([x, y, width, height]).all():
+                    raise UserError(
+                        f"{path}: annotation {row.get('id')}: its bbox {row['bbox']} must be four "
+                        "finite numbers: x, y, width, height"
+                    )
                 if width > 0 and height > 0:
                     boxes[row["image_id"]].append([x, y, x + width, y + height])
     except OSError as error:

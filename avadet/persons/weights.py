@@ -25,6 +25,7 @@ from avadet.persons.faster_rcnn import (
     FasterRCNN,
 )
 from avadet.persons.images import ImagePreprocessing
+from avadet.registry import refuse_code
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _read_own(path: Path) -> FasterRCNN | None:
     if text is None:
         raise UserError(f"{path}: a safetensors file without avadet's description")
     description = _read_description(text, path)
-    PERSON_MODELS.require_trusted(description.name, str(path))
+    refuse_code([description.name, description.args], str(path))
     try:
         with torch.device("meta"):
             outline = create(description)

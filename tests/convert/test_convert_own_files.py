@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from avadet import registry
 from avadet.convert import load_model
 from avadet.convert.load import inspect
 from avadet.errors import UserError
-from avadet.models.backbones import BACKBONES
 from avadet.models.description import ModelDescription, create, read_description, save_weights
 from avadet.models.preprocess import Preprocessing
 from avadet.persons import weights as person_weights
@@ -45,12 +45,15 @@ def _write(path: Path, fields: Any) -> Path:
         {"head": "os:system", "head_args": {"command": "touch PWNED"}},
         {"backbone": "subprocess:call", "backbone_args": {"args": ["touch", "PWNED"]}},
         {"backbone": "builtins:exec", "backbone_args": {"source": "open('PWNED', 'w')"}},
+        {"task": "detection", "head": "bank", "head_args": {"operator": "evil:run"}},
+        {"head_args": {"any": [{"deep": "evil:run"}]}},
     ],
 )
 def test_a_file_cannot_name_code(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()")
     path = _write(tmp_path / "x.safetensors", _fields(**changes))
     for read in (load_model, inspect, read_description):
         with pytest.raises(UserError, match="code outside avadet"):
@@ -86,10 +89,10 @@ def test_code_that_its_user_named_is_his_own(
     fields["head_args"] = {"hidden": 8}
     description = ModelDescription.from_json(json.dumps(fields))
     path = tmp_path / "x.safetensors"
-    monkeypatch.setattr(BACKBONES, "_outside", set())
+    monkeypatch.setattr(registry, "_used", set())
     save_weights(path, create(description))  # a config reaches for it in the same way
     assert load_model(path).description.backbone == "mine:net"
-    monkeypatch.setattr(BACKBONES, "_outside", set())
+    monkeypatch.setattr(registry, "_used", set())
     with pytest.raises(UserError, match="set AVADET_TRUST=mine:net"):
         load_model(path)
     monkeypatch.setenv("AVADET_TRUST", "other:net,mine:net")

@@ -11,12 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from avadet import registry
 from avadet.cli import main
 from avadet.errors import UserError
-from avadet.models.backbones import BACKBONES
 from avadet.models.description import ModelDescription, load_weights, read_description
 from avadet.models.preprocess import Preprocessing
-from avadet.registry import Registry
 from avadet.video.writer import VideoWriter
 
 # What a person writes, as docs/design.md shows it.
@@ -60,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "my_network", raising=False)
-    monkeypatch.setattr(BACKBONES, "_outside", set())
+    monkeypatch.setattr(registry, "_used", set())
     return tmp_path
 
 
@@ -113,11 +112,10 @@ def test_weights_run_no_code_of_their_own_choice(
 
 
 def test_who_asks_for_a_function_trusts_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = Registry("thing")
-    with pytest.raises(UserError, match="its thing is 'math:sqrt'"):
-        registry.require_trusted("math:sqrt", "a file")
-    registry.get("math:sqrt")
-    registry.require_trusted("math:sqrt", "a file")
-    registry.require_trusted("inside", "a file")
+    monkeypatch.setattr(registry, "_used", set())
+    with pytest.raises(UserError, match="a file: it names 'math:sqrt'"):
+        registry.refuse_code({"deep": ["inside", ("math:sqrt",)]}, "a file")
+    registry.Registry("thing").get("math:sqrt")
+    registry.refuse_code({"deep": ["inside", ("math:sqrt",)]}, "a file")
     monkeypatch.setenv("AVADET_TRUST", "math:cos,math:sin")
-    registry.require_trusted("math:sin", "a file")
+    registry.refuse_code("math:sin", "a file")

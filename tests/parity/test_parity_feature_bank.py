@@ -178,6 +178,7 @@ def test_pooled_banks_and_context_are_told_apart_or_asked_for(
     [
         ({"spatial_pool_type": "avg"}, "pools persons"),
         ({"fbo_cfg": {**SHARED["fbo_cfg"], "pre_activate": False}}, "activates after"),
+        ({"fbo_cfg": {"type": "os:abort"}}, "code outside avadet"),
     ],
 )
 def test_what_another_operator_would_compute_is_refused(
