@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avadet.config import RunConfig
+from avadet.cores import usable_cores
 from avadet.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ def assemble(config: RunConfig) -> Parts:
     return makers[config.task](config)
 
 
+def _workers(config: RunConfig) -> int:
+    """More decoding processes than cores only wait for one another."""
+    return min(config.data.workers, usable_cores())
+
+
 def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
     from avadet.build import build_multigrid
     from avadet.data.loader import build_loader
@@ -54,7 +60,7 @@ def _loader(config: RunConfig, dataset: Any, *, train: bool) -> Any:
         dataset,
         batch_per_process(config, world) if train else config.eval.batch_size,
         train=train,
-        num_workers=config.data.workers,
+        num_workers=_workers(config),
         seed=config.seed,
         rank=distributed.rank(),
         world_size=world,
@@ -77,7 +83,7 @@ def build_test_loader(config: RunConfig, dataset: Any) -> Any:
     return MovieOrderLoader(
         dataset,
         config.eval.batch_size,
-        num_workers=config.data.workers,
+        num_workers=_workers(config),
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         pin_memory=default_device(config.device).type == "cuda",

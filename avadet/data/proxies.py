@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from avadet.cores import usable_cores
 from avadet.data.media import MovieFolder
 from avadet.errors import UserError
 from avadet.video.proxy import ProxySettings, UnreadableMovie, read_note, write_proxy
@@ -124,7 +124,7 @@ def make_proxies(
 
 def _run(jobs: Sequence[_Job], workers: int | None) -> Iterator[tuple[_Job, _Result]]:
     """Results as they come."""
-    workers = min(_cores() if workers is None else workers, len(jobs))
+    workers = min(usable_cores() if workers is None else workers, len(jobs))
     if workers <= 1:
         yield from ((job, _make(job)) for job in jobs)
         return
@@ -156,8 +156,3 @@ def _is_finished(job: _Job) -> bool:
         return note.source_bytes == job.source.stat().st_size
     except OSError:
         return False
-
-
-def _cores() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from avadet.cores import usable_cores
 from avadet.errors import UserError
 from avadet.files import write_json
 
@@ -60,8 +60,7 @@ def make_all(
         UserError: fewer than one worker.
     """
     if workers is None:
-        has_affinity = hasattr(os, "sched_getaffinity")
-        workers = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        workers = usable_cores()
     if workers < 1:
         raise UserError(f"workers={workers}: must be at least 1")
     workers = min(workers, max(1, len(jobs)))
