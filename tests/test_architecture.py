@@ -13,7 +13,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
     "errors": 0,
-    "cores": 0,
+    "machine": 0,
     "files": 0,
     "structures": 0,
     "boxes": 0,

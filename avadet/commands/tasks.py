@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from avadet.config import RunConfig
-from avadet.cores import usable_cores
 from avadet.errors import UserError
+from avadet.machine import usable_cores
 
 log = logging.getLogger(__name__)
 

@@ -360,7 +360,11 @@ def _labels(
         )
     if not known.all():
         _log.info("%s: %d labels of classes outside the list dropped", path, (~known).sum())
-    pairs = np.unique(box[given][known] * len(table) + classes[known])
+    # Sorted in place: np.unique would hold several times as much.
+    pairs = box[given][known] * len(table)
+    pairs += classes[known]
+    pairs.sort()
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     return pairs // len(table), (pairs % len(table)).astype(np.int16)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from avadet.cores import usable_cores
 from avadet.data.media import MovieFolder
 from avadet.errors import UserError
+from avadet.machine import usable_cores
 from avadet.video.proxy import ProxySettings, UnreadableMovie, read_note, write_proxy
 
 

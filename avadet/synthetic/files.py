@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from avadet.cores import usable_cores
 from avadet.errors import UserError
 from avadet.files import write_json
+from avadet.machine import usable_cores
 
 Job = TypeVar("Job")
 
