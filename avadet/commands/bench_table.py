@@ -8,6 +8,7 @@ machine changes it less.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -59,22 +60,29 @@ class Child:
     peak: int
 
 
+# A process counts the memory of the one it was forked from as its own peak, so that a small one
+# stands between the bench and what is measured.
+_LAUNCHER = """
+import json, resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+"""
+
+
 def run_child(command: Sequence[str | Path]) -> Child:
     """Runs a command to its end; what it says of errors goes to our own.
 
     Raises:
         UserError: it failed.
     """
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    # wait4 tells the usage of this very child, not the highest of all so far.
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise UserError(f"a measured process ended with code {process.returncode}; see above")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Child(output, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+    words = [sys.executable, "-c", _LAUNCHER, *map(str, command)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    output, _, last = done.stdout.rstrip("\n").rpartition("\n")
+    code, cpu, peak = json.loads(last)
+    if code:
+        raise UserError(f"a measured process ended with code {code}; see above")
+    return Child(output, cpu, peak * (1 if sys.platform == "darwin" else 1024))
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, repeat: int = 5) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import numpy as np
 import pytest
 
 from avadet.cli import main
-from avadet.commands import bench_startup
+from avadet.commands import bench_startup, bench_table
 from avadet.data.ava_csv import read_groundtruth, read_proposals
+from avadet.errors import UserError
 
 
 def rows_of(path) -> dict[str, dict]:
@@ -30,12 +33,12 @@ def test_clips_from_movies_proxies_and_frames(tmp_path, capsys):
     assert "clips/CPU s" in capsys.readouterr().out
     assert main([*words.split(), "--lengths", "--json", str(tmp_path / "l.json")]) == 0
     rows = rows_of(tmp_path / "l.json")
-    assert rows["movie, 8 s, 1 keyframe/s"]["clips"] == 8
+    assert rows["movie, 8 s, 1 keyframes/s"]["clips"] == 8
     assert rows["movie, 8 s, 4 keyframes/s"]["clips"] == 32
     # The decoding grows with the movie, not with the clips cut from it.
     assert (
         rows["movie, 8 s, 4 keyframes/s"]["frames decoded"]
-        <= 1.3 * rows["movie, 8 s, 1 keyframe/s"]["frames decoded"]
+        <= 1.3 * rows["movie, 8 s, 1 keyframes/s"]["frames decoded"]
     )
 
 
@@ -60,3 +63,13 @@ def test_generated_lists_are_of_the_size_asked_for(tmp_path):
     assert len(found) == pytest.approx(1200, rel=0.1)
     assert not found.labelled
     assert len(list((tmp_path / "movies").iterdir())) == 5
+
+
+def test_a_measured_process_answers_for_itself_alone():
+    block = np.ones(2**25)  # 256 MB that are the test's
+    found = bench_table.run_child([sys.executable, "-c", "print(sum(range(10**6))); print('b')"])
+    assert found.output == "499999500000\nb"
+    assert 10e6 < found.peak < block.nbytes
+    assert 0 < found.cpu < 30
+    with pytest.raises(UserError, match="code 3"):
+        bench_table.run_child([sys.executable, "-c", "raise SystemExit(3)"])
