@@ -175,7 +175,7 @@ class AvaDataset(Dataset[Sample]):
     @property
     def videos(self) -> list[str]:
         """Names of the movies in use."""
-        return sorted(set(self.groups))
+        return [self.table.videos[n] for n in np.unique(self.table.video).tolist()]
 
     @property
     def groups(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from avadet.data.loader import prepare_worker, start_method, telling_user_errors
-from avadet.data.sampler import EpochBatches
+from avadet.data.sampler import consecutive_batches
 
 # A longer way between two clips is skipped by seeking: about as far as key frames lie apart.
 _LONGEST_GAP = 5.0
@@ -40,7 +40,7 @@ class StreamedDataset(Protocol):
 class _Stretches(IterableDataset[Any]):
     """Yields the batches of this worker's share of the stretches."""
 
-    def __init__(self, dataset: StreamedDataset, stretches: Sequence[Sequence[list[int]]]) -> None:
+    def __init__(self, dataset: StreamedDataset, stretches: Sequence[Sequence[range]]) -> None:
         self.dataset = dataset
         self.stretches = stretches
 
@@ -79,8 +79,7 @@ class MovieOrderLoader:
         pin_memory: bool = False,
         prefetch: int = 2,
     ) -> None:
-        every = EpochBatches(len(dataset), batch_size, train=False, groups=dataset.groups)
-        batches = [[draw.sample for draw in batch] for batch in every]
+        batches = consecutive_batches(len(dataset), batch_size, dataset.groups)
         parts = _PARTS * world_size * max(num_workers, 1)
         longest = max(_SHORTEST, -(-len(batches) // parts))
         mine = _stretches(dataset, batches, longest)[rank::world_size]
@@ -111,11 +110,11 @@ class MovieOrderLoader:
 
 
 def _stretches(
-    dataset: StreamedDataset, batches: Sequence[list[int]], longest: int
-) -> list[list[list[int]]]:
+    dataset: StreamedDataset, batches: Sequence[range], longest: int
+) -> list[list[range]]:
     """Runs of at most ``longest`` batches that lie close together in one movie."""
     groups, seconds = dataset.groups, dataset.seconds()
-    found: list[list[list[int]]] = []
+    found: list[list[range]] = []
     for batch in batches:
         last = found[-1][-1][-1] if found else None
         if (

@@ -96,7 +96,8 @@ class EpochBatches(Sampler[list[Draw]]):
         if self.train:
             yield from self._train_batches()
         else:
-            yield from self._test_batches()[self.start :]
+            for samples in self._test_batches()[self.start :]:
+                yield [Draw(sample, self.epoch) for sample in samples]
 
     def batches_in(self, epoch: int) -> int:
         """Batches of this process in an epoch of training."""
@@ -157,16 +158,32 @@ class EpochBatches(Sampler[list[Draw]]):
                 batch += [draw._replace(repeat=draw.repeat + copy) for copy in range(self.repeats)]
             yield batch
 
-    def _test_batches(self) -> list[list[Draw]]:
-        batches: list[list[Draw]] = []
-        for sample in range(self.num_samples):
-            same = batches and (
-                self.groups is None or self.groups[batches[-1][-1].sample] == self.groups[sample]
-            )
-            if not same or len(batches[-1]) == self.batch_size:
-                batches.append([])
-            batches[-1].append(Draw(sample, self.epoch))
+    def _test_batches(self) -> list[range]:
+        batches = consecutive_batches(self.num_samples, self.batch_size, self.groups)
         return batches[self.rank :: self.world_size]
+
+
+def consecutive_batches(
+    num_samples: int, batch_size: int, groups: Sequence[Hashable] | None = None
+) -> list[range]:
+    """All samples in order, in batches that hold samples of one group only.
+
+    Args:
+        groups: (num_samples,); None for one group.
+
+    Raises:
+        ValueError: no sample fits a batch.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size}")
+    batches: list[range] = []
+    first = 0
+    for sample in range(1, num_samples + 1):
+        ends = sample == num_samples or sample - first == batch_size
+        if ends or (groups is not None and groups[sample] != groups[first]):
+            batches.append(range(first, sample))
+            first = sample
+    return batches
 
 
 def class_repeat_factors(
