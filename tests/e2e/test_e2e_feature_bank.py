@@ -105,7 +105,7 @@ def test_the_whole_way(
     ):
         assert main(command) == 2
         assert "features of another network mean something else" in capsys.readouterr().err
-    assert main(["train", CONFIG, *words, more[0]]) == 2
+    assert main(["train", CONFIG, *words, more[0], f"out={tmp_path / 'fresh'}"]) == 2
     assert "data.feature_bank: " in capsys.readouterr().err
 
 
