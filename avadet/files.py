@@ -24,7 +24,10 @@ def keep_inputs(
     """
     target = os.path.realpath(out)
     for path in inputs:
-        if os.path.realpath(path) == target:
+        # By another link too; what does not exist yet has its path alone.
+        there = os.path.exists(path) and os.path.exists(target)
+        same = os.path.samefile(path, target) if there else os.path.realpath(path) == target
+        if same:
             raise UserError(f"{option} {out}: is an input and would be lost; name another file")
     if os.path.isdir(target):
         raise UserError(f"{option} {out}: is a folder; name a file in it")

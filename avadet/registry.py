@@ -43,13 +43,14 @@ def refuse_code(values: Any, source: str) -> None:
         UserError: says how to allow it.
     """
     allowed = _used.union(os.environ.get(TRUST, "").split(","))
-    waiting = [values]
+    waiting, seen = [values], set()
     while waiting:
         value = waiting.pop()
-        if isinstance(value, Mapping):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
+        if isinstance(value, Mapping | list | tuple):
+            # A pickled list may hold itself.
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting += value.values() if isinstance(value, Mapping) else value
         elif isinstance(value, str) and ":" in value and value not in allowed:
             raise UserError(
                 f"{source}: it names '{value}', code outside avadet, which loading would run. If "

@@ -258,11 +258,8 @@ def _people(args: argparse.Namespace, persons: str | None, device: Any) -> Peopl
 def _check(args: argparse.Namespace) -> None:
     if not (args.out or args.csv or args.json):
         raise UserError("nothing to write: give --out clip.mp4, --csv FILE or --json FILE")
-    if args.out is not None:
-        if args.out.suffix.lower() not in (".mp4", ".m4v", ".mov"):
-            raise UserError(f"--out {args.out}: the movie is written as .mp4; name it so")
-        if args.out.exists() and args.movie.exists() and args.out.samefile(args.movie):
-            raise UserError(f"--out {args.out}: is the movie itself; choose another name")
+    if args.out is not None and args.out.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise UserError(f"--out {args.out}: the movie is written as .mp4; name it so")
     read = [
         each for each in (args.movie, args.boxes, args.weights, args.persons, args.font) if each
     ]

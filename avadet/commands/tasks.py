@@ -281,13 +281,16 @@ def train(config: RunConfig, *, resume: bool) -> Any:
 
     from avadet import build
     from avadet.config import dump
-    from avadet.engine import distributed
+    from avadet.engine import checkpoint, distributed
     from avadet.engine.precision import default_device
     from avadet.engine.train import fit
     from avadet.files import write_text
     from avadet.models.freeze import freeze
     from avadet.models.recompute import recompute_blocks
 
+    if not resume:
+        # Before anything is written: what the folder tells of its run stays true.
+        checkpoint.check_unused(config.out)
     build.validate(config)
     device = default_device(config.device, distributed.local_rank())
     with distributed.processes(device.type):

@@ -26,11 +26,7 @@ def run(args: argparse.Namespace) -> int:
         print(dump(config), end="")
         return 0
     from avadet.commands.tasks import train
-    from avadet.engine.checkpoint import check_unused
 
-    if not args.resume:
-        # Before anything is written: what the folder tells of its run stays true.
-        check_unused(config.out)
     result = train(config, resume=args.resume)
     print(result.message)
     return 0 if result.finished else 130

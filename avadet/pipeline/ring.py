@@ -61,6 +61,8 @@ class ClipRing:
             it gives it back by ``take_from``.
     """
 
+    _frames: FrameRing
+
     def __init__(
         self,
         reader: Reader,
@@ -83,10 +85,9 @@ class ClipRing:
         self.stream = (
             reader.stream(seconds, short_side=side, fps=self._fps) if seconds else iter(())
         )
-        self.take_from(self.stream)
 
     def take_from(self, passing: Iterable[tuple[float, np.ndarray]]) -> None:
-        """Where the frames of ``stream`` come from, when not from there directly."""
+        """``stream``, perhaps by way of another thread; before the first ``clip``."""
         self._frames = FrameRing(self._seen(passing))
 
     def clip(self, keyframe: Keyframe, *, wanted: bool) -> Clip | None:

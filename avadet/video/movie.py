@@ -202,14 +202,10 @@ class Movie:
         """
         if self.note is not None:
             return self.note.end
-        claims = [0.0]
-        if self.stream.duration:
-            claims.append(self.start + self.stream.duration * self._tick)
-        if self.container.duration:
-            claims.append(self.container.duration / av.time_base)
+        claimed = max(self.end_by_header, (self.container.duration or 0) / av.time_base)
         back = 1.0
-        while max(claims) - back > self.start:
-            self.seek(max(claims) - back)
+        while claimed - back > self.start:
+            self.seek(claimed - back)
             end = self._last_end()
             if end is not None:
                 return end

@@ -45,7 +45,7 @@ def _write(path: Path, fields: Any) -> Path:
         {"head": "os:system", "head_args": {"command": "touch PWNED"}},
         {"backbone": "subprocess:call", "backbone_args": {"args": ["touch", "PWNED"]}},
         {"backbone": "builtins:exec", "backbone_args": {"source": "open('PWNED', 'w')"}},
-        {"task": "detection", "head": "bank", "head_args": {"operator": "evil:run"}},
+        {"task": "detection", "head": "feature_bank", "head_args": {"operator": "evil:run"}},
         {"head_args": {"any": [{"deep": "evil:run"}]}},
     ],
 )

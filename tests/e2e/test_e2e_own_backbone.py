@@ -119,3 +119,8 @@ def test_who_asks_for_a_function_trusts_it(monkeypatch: pytest.MonkeyPatch) -> N
     registry.refuse_code({"deep": ["inside", ("math:sqrt",)]}, "a file")
     monkeypatch.setenv("AVADET_TRUST", "math:cos,math:sin")
     registry.refuse_code("math:sin", "a file")
+    endless: list[object] = ["inside"]
+    endless.append(endless)
+    registry.refuse_code(endless, "a file")
+    with pytest.raises(UserError, match="math:tan"):
+        registry.refuse_code([endless, "math:tan"], "a file")

@@ -112,10 +112,15 @@ def test_a_movie_that_is_none(
 
 
 def test_the_movie_itself_is_not_overwritten(
-    square: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+    square: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["demo", str(square), "--run", str(run_folder), "--out", str(square)]) == 2
-    assert "movie itself" in capsys.readouterr().err
+    before = square.read_bytes()
+    other_name = tmp_path / "link.mp4"
+    other_name.hardlink_to(square)
+    for out in (square, other_name):
+        assert main(["demo", str(square), "--run", str(run_folder), "--out", str(out)]) == 2
+        assert f"--out {out}: is an input and would be lost" in capsys.readouterr().err
+    assert square.read_bytes() == before
 
 
 def test_no_input_is_overwritten(
