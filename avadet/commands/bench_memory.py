@@ -7,6 +7,7 @@ what torch's allocator held at most.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import subprocess
 import sys
@@ -182,6 +183,7 @@ class Resident:
             time.sleep(self.interval)
 
     def __enter__(self) -> Resident:
+        _return_freed_memory()
         self.before = self.peak = resident_bytes()
         self._thread.start()
         return self
@@ -190,6 +192,13 @@ class Resident:
         self.peak = max(self.peak, resident_bytes())
         self._stop.set()
         self._thread.join()
+
+
+def _return_freed_memory() -> None:
+    """What the C library keeps of freed memory would be used again without being seen."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
 
 
 def resident_bytes() -> int:
