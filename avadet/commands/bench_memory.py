@@ -110,6 +110,10 @@ def measure(args: argparse.Namespace, name: str, case: str, device: Any) -> dict
     """Peak bytes of one case above what network, weights and clip take; None without a peer."""
     import torch
 
+    # The first box and the first optimiser bring them in, which would be counted.
+    import torch._dynamo
+    import torchvision.ops  # noqa: F401
+
     from avadet.commands import bench_networks, bench_train
     from avadet.engine.inference import prepare_for_inference
 
