@@ -1,7 +1,5 @@
 """``python -m avadet``."""
 
-import sys
+from avadet.cli import run
 
-from avadet.cli import main
-
-sys.exit(main())
+run()

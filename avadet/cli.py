@@ -8,6 +8,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from avadet import __version__
 from avadet.errors import UserError
@@ -81,3 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of the printed lines (`| head`) has seen enough; nothing is left to be flushed.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
+
+
+def run() -> NoReturn:
+    """The command ``avadet``: ``main``, and the end of the process."""
+    code = main()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # torch keeps the group of a sharded run (its caches hold the mesh), and with it threads
+        # that may still have tensors of the last exchange to let go. Before Python 3.14 a thread
+        # that wants the interpreter while it is taken down aborts the process: do not take it down.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

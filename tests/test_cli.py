@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,19 @@ def test_too_little_memory_is_told_in_one_line(
     monkeypatch.setattr("avadet.commands.models.run", allocate)
     assert main(["models"]) == 2
     assert capsys.readouterr().err == "avadet models: not enough memory: unable to allocate 1 TiB\n"
+
+
+@pytest.mark.parametrize(("processes", "ending"), [("1", "torn down"), ("2", "")])
+def test_one_of_several_processes_ends_without_tearing_down(
+    tmp_path: Path, processes: str, ending: str
+) -> None:
+    # What runs at exit runs first of all when the interpreter is torn down.
+    hook = "import atexit; atexit.register(print, 'torn down', end='')"
+    (tmp_path / "sitecustomize.py").write_text(hook)
+    package = str(Path(__file__).parents[1])
+    paths = os.pathsep.join([str(tmp_path), package])
+    environment = {**os.environ, "PYTHONPATH": paths, "WORLD_SIZE": processes, "RANK": "0"}
+    done = avadet("train", "nothing.yaml", env=environment)
+    assert (done.returncode, done.stdout) == (2, ending)
+    assert "nothing.yaml: no such config" in done.stderr
+    assert avadet("--version", env=environment).stdout.startswith("avadet ")

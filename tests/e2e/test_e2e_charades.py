@@ -130,8 +130,8 @@ def test_train_classify_localise(data: Path, tmp_path: Path, capsys, monkeypatch
     assert localization_map(truth, points, 3).mAP == result["mAP"]
 
     # Two processes write the same bytes.
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "29723", "-m", "avadet", "eval", CONFIG, *words]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", "-m", "avadet", "eval", CONFIG, *words]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "two")],
         capture_output=True,
@@ -147,7 +147,7 @@ def test_train_classify_localise(data: Path, tmp_path: Path, capsys, monkeypatch
 @pytest.mark.slow
 def test_multigrid_on_two_processes(data: Path, tmp_path: Path) -> None:
     steps = {}
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29725"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, start in {"one": [], "two": torchrun}.items():
         words = overrides(data, tmp_path / name)
         words += [

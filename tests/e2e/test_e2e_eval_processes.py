@@ -41,7 +41,7 @@ def test_the_same_result_on_one_and_two_processes(tmp_path: Path) -> None:
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = ["-m", "avadet", "eval", CONFIG, *overrides, "eval.batch_size=1", "--out"]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29711"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     starts = {"one": [sys.executable], "two": [sys.executable, *torchrun]}
     printed = {}
     for name, start in starts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,6 @@ def start(rank: int, world: int, port: int, run_dir: str, job: str) -> None:
     torch.set_num_threads(1)
     with distributed.processes():
         JOBS[job](Path(run_dir))
+    # As the command does, see cli.run.
+    sys.stdout.flush()
+    os._exit(0)

@@ -206,7 +206,7 @@ def test_the_command_refuses_what_does_not_belong(
 def test_two_processes_share_the_movies(tmp_path: Path, many: list[str]) -> None:
     words = ["-m", "avadet", "features", *many, "--weights", weights(tmp_path), "--bank"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29733"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, start in (("one", []), ("two", torchrun)):
         done = subprocess.run(
             [sys.executable, *start, *words, str(tmp_path / name)],
