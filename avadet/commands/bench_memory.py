@@ -7,7 +7,6 @@ what torch's allocator held at most.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from avadet.machine import return_freed_memory
 
 HELP = "peak memory of scoring and of a training step, with and without activation checkpointing"
 
@@ -187,7 +188,8 @@ class Resident:
             time.sleep(self.interval)
 
     def __enter__(self) -> Resident:
-        _return_freed_memory()
+        # What a block would take from freed memory would not be seen.
+        return_freed_memory()
         self.before = self.peak = resident_bytes()
         self._thread.start()
         return self
@@ -196,13 +198,6 @@ class Resident:
         self.peak = max(self.peak, resident_bytes())
         self._stop.set()
         self._thread.join()
-
-
-def _return_freed_memory() -> None:
-    """What the C library keeps of freed memory would be used again without being seen."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim is not None:
-        trim(0)
 
 
 def resident_bytes() -> int:

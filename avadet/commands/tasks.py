@@ -9,7 +9,7 @@ from typing import Any
 
 from avadet.config import RunConfig
 from avadet.errors import UserError
-from avadet.machine import usable_cores
+from avadet.machine import return_freed_memory, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +96,12 @@ def _ava(config: RunConfig) -> Parts:
     from avadet.engine.scoring import frame_map_evaluator
 
     classes = build.read_classes(config)
-    # Before the network, which then takes up the memory that reading millions of rows has left.
+    # Before the network, so that the memory for reading millions of rows is not needed beside it.
     training = build.build_ava(config, classes, train=True)
     test = None
     if config.data.val_groundtruth:
         test = build.build_ava(config, classes, train=False)
+    return_freed_memory()
     model = build.build_model(config, classes)
     build.initialise(model, config)
     bank = build.open_bank(model, config.data.feature_bank)

@@ -261,7 +261,7 @@ def _read_boxes(path: str | os.PathLike[str], label_map: LabelMap | None, scored
         second=runs.second[chosen],
         boxes_norm=np.clip(runs.boxes[chosen], 0, 1).astype(np.float32),
         scores=runs.score[chosen],
-        first_label=np.searchsorted(box_of_label, np.arange(len(chosen) + 1)).astype(np.int64),
+        first_label=np.searchsorted(box_of_label, np.arange(len(chosen) + 1)),
         labels=labels,
         labelled=not scored or bool((runs.label > 0).any()),
     )

@@ -31,7 +31,7 @@ class BoxTable:
         second: (N,) float64.
         boxes_norm: (N,4) float32 xyxy in [0,1].
         scores: (N,) float32; 1 for ground truth.
-        first_label: (N+1,) int64: box ``i`` has ``labels[first_label[i]:first_label[i + 1]]``.
+        first_label: (N+1,) int32: box ``i`` has ``labels[first_label[i]:first_label[i + 1]]``.
         labels: (L,) int16 class indices 0..K-1.
         labelled: whether the file it came from says anything about actions (an empty label of a
             labelled file means: a person who does none of them).
@@ -52,6 +52,7 @@ class BoxTable:
         starts = np.flatnonzero(np.concatenate([[True], changes])) if len(self) else np.zeros(0)
         first = np.concatenate([starts, [len(self)]]).astype(np.int64)
         object.__setattr__(self, "_first_box", first)
+        object.__setattr__(self, "first_label", np.asarray(self.first_label, np.int32))
 
     def __len__(self) -> int:
         return len(self.video)

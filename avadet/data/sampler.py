@@ -138,19 +138,19 @@ class EpochBatches(Sampler[list[Draw]]):
     def _train_batches(self) -> Iterator[list[Draw]]:
         rng = self._generator(self.epoch)
         counts = self._counts(rng)
-        sample = np.repeat(np.arange(self.num_samples), counts)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        repeat = np.arange(len(sample)) - first
-        order = rng.permutation(len(sample))
+        # Draws of sample n are numbered from ends[n - 1] on.
+        ends = np.cumsum(counts)
+        order = rng.permutation(ends[-1])
         # Where a stride is drawn, it depends on the place in the epoch, not on the process.
-        chances = rng.random(len(sample)) if self.multigrid is not None else None
-        cuts = self._cuts(len(sample), self.epoch, full_size=self.full_size)
+        chances = rng.random(len(order)) if self.multigrid is not None else None
+        cuts = self._cuts(len(order), self.epoch, full_size=self.full_size)
         for start, size, grid in cuts[self.start :]:
             begin = start + self.rank * size
             batch: list[Draw] = []
             for place in range(begin, begin + size):
-                drawn = order[place]
-                draw = Draw(int(sample[drawn]), self.epoch, int(repeat[drawn]) * self.repeats)
+                sample = int(np.searchsorted(ends, order[place], side="right"))
+                repeat = int(order[place] - ends[sample] + counts[sample])
+                draw = Draw(sample, self.epoch, repeat * self.repeats)
                 if grid is not None and self.multigrid is not None and chances is not None:
                     low, high = self.multigrid.strides(grid)
                     stride = low + int(chances[place] * (high - low + 1))
