@@ -42,10 +42,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _boxes(args: argparse.Namespace) -> int:
+    from avadet.errors import UserError
     from avadet.evaluation.ava import frame_map
     from avadet.evaluation.fusion import fuse_boxes
     from avadet.evaluation.show import print_frame_map
 
+    for name in filter(None, (args.groundtruth, args.label_map, args.excluded)):
+        # Before the fused file is written.
+        if not Path(name).is_file():
+            raise UserError(f"{name}: no such file")
     fused = fuse_boxes(args.scores, args.weights)
     fused.write(args.out)
     print(f"{args.out}: {len(fused.score)} scores of {fused.boxes} boxes")

@@ -276,6 +276,19 @@ def compile_backbone(model: Any, mode: Any) -> None:
     log.info("the backbone is compiled in the first steps, which takes minutes")
 
 
+def tell_changes(written: Path, config: RunConfig) -> None:
+    """Says in what a run goes on differently from the config that it left in its folder."""
+    from avadet.config import changes, load_config
+
+    try:
+        before = load_config(written)
+    except UserError as error:
+        log.warning("the settings before cannot be read, any change is taken: %s", error)
+        return
+    for change in changes(before, config):
+        log.warning("goes on with another setting: %s", change)
+
+
 def train(config: RunConfig, *, resume: bool) -> Any:
     """Trains what a config describes; returns the engine's ``FitResult``."""
     import torch
@@ -307,7 +320,10 @@ def train(config: RunConfig, *, resume: bool) -> Any:
             log.info("the backbone is frozen; the head alone is trained")
         optimizer, schedule = build_optimizer(config, parts.task.model)
         if distributed.is_main():
-            write_text(Path(config.out) / "config.yaml", dump(config))
+            written = Path(config.out) / "config.yaml"
+            if resume and written.is_file():
+                tell_changes(written, config)
+            write_text(written, dump(config))
         settings = config.train
         cycles = build.build_multigrid(config)
         if cycles is not None:

@@ -1,6 +1,6 @@
 """Configuration of a run: a frozen typed tree, read from strict YAML."""
 
-from avadet.config.load import dump, find_config, load_config, parse_overrides
+from avadet.config.load import changes, dump, find_config, load_config, parse_overrides
 from avadet.config.schema import (
     Component,
     DataConfig,
@@ -21,6 +21,7 @@ __all__ = [
     "PreprocessingConfig",
     "RunConfig",
     "TrainConfig",
+    "changes",
     "dump",
     "find_config",
     "load_config",

@@ -229,3 +229,25 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def dump(config: RunConfig | Component) -> str:
     """The config as YAML text that ``load_config`` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def changes(before: RunConfig, after: RunConfig) -> list[str]:
+    """``train.lr: 0.1 -> 0.2`` for every setting in which two configs differ."""
+    old, new = (_leaves(config.model_dump(mode="json")) for config in (before, after))
+    none = "(none)"
+    return [
+        f"{key}: {old.get(key, none)} -> {new.get(key, none)}"
+        for key in {**old, **new}
+        if old.get(key, none) != new.get(key, none)
+    ]
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        # An empty part is a value of its own.
+        if isinstance(value, dict) and value:
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

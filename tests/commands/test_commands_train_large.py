@@ -56,3 +56,27 @@ def test_recomputed_blocks_and_sharding_change_no_result(
     words = command(data, tmp_path / "c3d", "train.activation_checkpointing=blocks")
     assert main([*words, "model.backbone={name: c3d_tiny}"]) == 2
     assert "C3D names no blocks" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_tells_what_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = command(make_data(tmp_path, "tiny", 2, 1), tmp_path / "run", "train.max_steps=1")
+    assert main(words) == 0
+    caplog.clear()
+    more = ["train.max_steps=2", "train.lr=0.004", "--resume"]
+    assert main([*words, *more]) == 0
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    start = "goes on with another setting: "
+    assert f"{start}train.max_steps: 1 -> 2" in told
+    assert [line for line in told if line.startswith(f"{start}train.lr: ")]
+    assert "(2 steps)" in capsys.readouterr().out
+    # Told once: the folder now holds what the run goes on with.
+    caplog.clear()
+    (tmp_path / "run/config.yaml").write_text("train: [")
+    assert main([*words, *more]) == 0
+    assert any("cannot be read" in record.getMessage() for record in caplog.records)
+    caplog.clear()
+    assert main([*words, *more]) == 0
+    assert not [record for record in caplog.records if start in record.getMessage()]

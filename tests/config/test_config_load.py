@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avadet.config import dump, load_config, parse_overrides
+from avadet.config import changes, dump, load_config, parse_overrides
 from avadet.errors import UserError
 
 MINIMAL = "model: {backbone: slowfast_tiny}\n"
@@ -64,6 +64,16 @@ def test_dump_is_read_back(tmp_path: Path) -> None:
         ["train.loss.name=focal", "data.crop=null"],
     )
     assert load_config(write(tmp_path / "d.yaml", dump(config))) == config
+
+
+def test_changes_between_two_configs(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "model: {backbone: {name: slowfast_r50, alpha: 4}}\n")
+    before = load_config(path)
+    after = load_config(path, ["train.lr=0.5", "model.backbone.alpha=8"])
+    assert changes(before, before) == []
+    assert changes(before, after) == ["model.backbone.alpha: 4 -> 8", "train.lr: 0.1 -> 0.5"]
+    other = load_config(write(tmp_path / "b.yaml", "model: {backbone: {name: slowfast_r50}}\n"))
+    assert changes(before, other) == ["model.backbone.alpha: 4 -> (none)"]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,11 @@ def test_two_streams_that_know_half_each_know_all(tmp_path: Path) -> None:
     alone = [frame_map(truth_path, path, [1, 2, 3, 4]).mAP for path in paths]
     assert max(alone) < 0.75
     assert frame_map(truth_path, fused, [1, 2, 3, 4]).mAP == pytest.approx(1)
+    # Answers that are missing are told before anything is written.
+    fused.unlink()
+    truth_path.unlink()
+    assert main(words) == 2
+    assert not fused.exists()
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,16 @@ def test_a_seed_below_0_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not list(tmp_path.iterdir())
 
 
+def test_a_set_without_movies_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--out", str(tmp_path), "--movies", "0", "--val-movies", "0"]
+    for kind in ("mini-ava", "mini-kinetics"):
+        assert main(["prepare", kind, *words]) == 2
+        assert "val_movies=0: out of range" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_prepare_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prepare", "mini-ava", "--out", str(tmp_path / "a"), "--preset", "tiny"]
     words += ["--movies", "1", "--val-movies", "1", "--seconds", "3", "--size", "64x48"]
