@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 from avadet import __version__
@@ -79,21 +79,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"avadet {verb}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of the printed lines (`| head`) has seen enough; nothing is left to be flushed.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 0
 
 
 def run() -> NoReturn:
     """The command ``avadet``: ``main``, and the end of the process."""
-    code = main()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except OSError as error:
+        # The reader of the printed lines (`| head`) has seen enough, or `> file` finds no room.
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        code = 0
+        if error.errno == errno.ENOSPC:
+            print(f"avadet: the disk is full: {error}", file=sys.stderr)
+            code = 2
+        # What is left to be printed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # torch keeps the group of a sharded run (its caches hold the mesh), and with it threads
         # that may still have tensors of the last exchange to let go. Before Python 3.14 a thread
         # that wants the interpreter while it is taken down aborts the process: do not take it down.
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
