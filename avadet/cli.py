@@ -97,9 +97,9 @@ def run() -> NoReturn:
         # What is left to be printed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        # torch keeps the group of a sharded run (its caches hold the mesh), and with it threads
-        # that may still have tensors of the last exchange to let go. Before Python 3.14 a thread
-        # that wants the interpreter while it is taken down aborts the process: do not take it down.
+        # torch may keep the group of a run (caches and cycles hold it), and with it threads that
+        # still have tensors of the last exchange to let go. Before Python 3.14 a thread that wants
+        # the interpreter while it is taken down aborts the process: do not take it down.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

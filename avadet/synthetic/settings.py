@@ -66,7 +66,7 @@ class Settings:
         small, large = self.person_height
         rules = {
             "movies": self.movies >= 0,
-            "val_movies": self.val_movies >= (1 if self.movies == 0 else 0),
+            "val_movies": self.val_movies >= 0 and self.movies + self.val_movies > 0,
             "width": 32 <= self.width <= 4096,
             "height": 32 <= self.height <= 4096,
             "fps": 1 <= self.fps <= 240,

@@ -31,9 +31,16 @@ def start(rank: int, world: int, port: int, run_dir: str, job: str) -> None:
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
+    run(job, run_dir)
+
+
+def run(job: str, run_dir: str) -> None:
+    """A job, and the end of the process as ``cli.run`` makes it."""
     torch.set_num_threads(1)
     with distributed.processes():
         JOBS[job](Path(run_dir))
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def no_boxes_on_odd(number: int) -> Sample:
@@ -166,6 +173,4 @@ JOBS = {
 }
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with distributed.processes():
-        JOBS[sys.argv[2]](Path(sys.argv[1]))
+    run(sys.argv[2], sys.argv[1])
