@@ -119,22 +119,31 @@ def convert(content: Mapping[str, Any], source: str = "checkpoint") -> DetectorW
             "X101-32x8d-FPN backbones"
         )
     name = architecture(state, source)
-    bias = state.get("box_head.classifier.bias")
-    if bias is None or bias.ndim != 1 or len(bias) < 2:
-        raise UserError(
-            f"{source}: roi_heads.box_predictor.cls_score.bias is missing or no list of two or "
-            "more classes"
-        )
     return DetectorWeights(
         state=state,
         filled=_fill_statistics(state),
         name=name,
-        num_classes=len(bias) - 1,
+        num_classes=foreground_classes(state.get("box_head.classifier.bias"), source),
         ignored=tuple(f"{part} ({count} tensors)" for part, count in aside.items()),
         pixel_mean=constants.get("pixel_mean"),
         pixel_std=constants.get("pixel_std"),
         resnext="x101" in name,
     )
+
+
+def foreground_classes(bias: Any, source: str = "checkpoint") -> int:
+    """The number of classes but for the background, from the classifier's bias.
+
+    Raises:
+        UserError: it is missing or no list of two or more.
+    """
+    shape = getattr(bias, "shape", ())
+    if len(shape) != 1 or shape[0] < 2:
+        raise UserError(
+            f"{source}: roi_heads.box_predictor.cls_score.bias is missing or no list of two or "
+            "more classes"
+        )
+    return int(shape[0]) - 1
 
 
 def rename(name: str) -> str | None:
@@ -191,6 +200,10 @@ def architecture(state: Mapping[str, Tensor], source: str = "checkpoint") -> str
     first = state.get("backbone.res2.0.conv2.conv.weight")
     if depth is None or first is None or state.get("backbone.res2.0.conv3.conv.weight") is None:
         raise UserError(f"{source}: a backbone with {blocks} blocks in res4 is not supported")
+    if first.ndim != 4 or not first.shape[1]:
+        raise UserError(
+            f"{source}: res2.0.conv2 has the shape {list(first.shape)}, which no 3x3 convolution has"
+        )
     groups = first.shape[0] // first.shape[1]
     if "pyramid.lateral.5.weight" in state:
         if groups == 1:

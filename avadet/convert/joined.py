@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avadet.convert.rules import Renamed, Table
+from avadet.convert.rules import Renamed, Table, misshapen
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,11 @@ class JoinedTable(Table):
     whole: tuple[str, ...] = ()
 
     def read(self, state: Mapping[str, Tensor]) -> Renamed:
-        """As ``Table.read``, parts joined; an incomplete set is left to be complained of."""
+        """As ``Table.read``, parts joined; an incomplete set is left to be complained of.
+
+        Raises:
+            UserError: the parts have shapes that do not join.
+        """
         joined = dict(state)
         for parts, whole in zip(self.parts, self.whole, strict=True):
             first = next(part for part in parts if part is not None)
@@ -43,7 +47,10 @@ class JoinedTable(Table):
                 tensors = [torch.zeros_like(like) if t is None else t for t in named]
                 for part in parts:
                     joined.pop(stem + part, None) if part is not None else None
-                joined[stem + whole] = torch.cat(tensors)
+                try:
+                    joined[stem + whole] = torch.cat(tensors)
+                except RuntimeError as error:
+                    raise misshapen(stem + first, like.shape) from error
         return super().read(joined)
 
     def write(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -167,7 +167,7 @@ def _of_pictures(state: Mapping[str, Tensor]) -> bool:
 def _depthwise(layer: str) -> _Test:
     """Whether that layer convolves each channel by itself, as CSN's do."""
     name = f"backbone.layer1.0.conv2.{layer}.conv.weight"
-    return lambda state: name in state and state[name].shape[1] == 1
+    return lambda state: name in state and state[name].shape[1:2] == (1,)
 
 
 def _layouts() -> tuple[Layout, ...]:

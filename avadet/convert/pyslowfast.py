@@ -51,6 +51,6 @@ LAYOUTS = (
         (_STEM, r"s2\.pathway0_res0\.branch2\.b\.weight"),
         (r"s1\.pathway1_stem\.conv\.weight",),
         # X3D names its depthwise layers so too.
-        applies=lambda state: state["s2.pathway0_res0.branch2.b.weight"].shape[1] > 1,
+        applies=lambda state: state["s2.pathway0_res0.branch2.b.weight"].shape[1:2] != (1,),
     ),
 )

@@ -111,7 +111,7 @@ LAYOUTS = (
         (r"stem\.3\.weight", r"layer1\.0\.conv1\.0\.3\.weight"),
         (r"layer1\.0\.conv3\.0\.weight",),
         task="classification",
-        applies=lambda state: _WIDE not in state or state[_WIDE].shape[0] != 230,
+        applies=lambda state: _WIDE not in state or state[_WIDE].shape[:1] != (230,),
     ),
     Layout(
         "mmaction2",

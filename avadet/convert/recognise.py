@@ -102,11 +102,13 @@ def recognise(
     content, kind = read_checkpoint(path)
     state, settings = unwrap(content, path)
     layout = find_layout(state, path)
-    renamed = layout.table.read(state)
+    unclaimed: list[str] = []
     try:
+        renamed = layout.table.read(state)
+        unclaimed = renamed.unclaimed
         structure = read_family(layout.family, renamed.shapes)
     except UserError as error:
-        detail = f"\nalso not understood:\n{listing(renamed.unclaimed)}" * bool(renamed.unclaimed)
+        detail = f"\nalso not understood:\n{listing(unclaimed)}" * bool(unclaimed)
         raise UserError(f"{path}: named as {layout.source} does, but {error}{detail}") from error
     description, assumed = _describe(path, layout, structure, settings, arch, published)
     description.refuse_code(str(path))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,28 @@ NORM = {
 }
 AFFINE = {"weight": "weight", "bias": "bias"}
 Shape = tuple[int, ...]
+
+
+class NamedShape(tuple[int, ...]):
+    """A shape that names its tensor to whoever asks for an axis that it does not have."""
+
+    tensor: str
+
+    def __new__(cls, sizes: Iterable[int], tensor: str) -> NamedShape:
+        shape = super().__new__(cls, sizes)
+        shape.tensor = tensor
+        return shape
+
+    def __getitem__(self, axis: Any) -> Any:
+        try:
+            return super().__getitem__(axis)
+        except IndexError:
+            raise misshapen(self.tensor, self) from None
+
+
+def misshapen(tensor: str, shape: Sequence[int]) -> UserError:
+    """The error of a tensor whose shape no network has under that name."""
+    return UserError(f"{tensor} has the shape {list(shape)}, which no tensor of that name has")
 
 
 @dataclass(frozen=True)
@@ -132,7 +155,11 @@ class Table:
     ignored: tuple[str, ...] = ()
 
     def read(self, state: Mapping[str, Tensor]) -> Renamed:
-        """Our names for their tensors, values adapted; nothing is judged yet."""
+        """Our names for their tensors, values adapted; fit is not judged yet.
+
+        Raises:
+            UserError: a tensor's axes are too few for a change of its values.
+        """
         renamed = Renamed()
         skip = [re.compile(pattern) for pattern in self.ignored]
         for name, tensor in state.items():
@@ -146,7 +173,10 @@ class Table:
                 if ours in renamed.origin:
                     renamed.twice.append(f"{name} and {renamed.origin[ours]} both give {ours}")
                 renamed.origin[ours] = name
-                renamed.tensors[ours] = rule.adapter.read(tensor) if rule.adapter else tensor
+                try:
+                    renamed.tensors[ours] = rule.adapter.read(tensor) if rule.adapter else tensor
+                except (IndexError, RuntimeError, ValueError) as error:
+                    raise misshapen(name, tensor.shape) from error
                 break
             else:
                 renamed.unclaimed.append(name)
@@ -188,7 +218,7 @@ class Renamed:
     @property
     def shapes(self) -> dict[str, Shape]:
         """Shapes by our names."""
-        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        return {n: NamedShape(t.shape, self.origin[n]) for n, t in self.tensors.items()}
 
 
 def fit(renamed: Renamed, expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

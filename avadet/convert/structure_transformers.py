@@ -60,7 +60,7 @@ def read_mvit(shapes: Mapping[str, Shape]) -> Structure:
         cells = shapes.get("backbone.position_space", (1, 0, 0))[1]
         frames = 2 * shapes.get("backbone.position_time", (1, 0, 0))[1]
     else:
-        cells = ((shapes["backbone.blocks.0.attn.rel_pos_h"][0] + 1) // 2) ** 2
+        cells = ((shapes.get("backbone.blocks.0.attn.rel_pos_h", (0,))[0] + 1) // 2) ** 2
         frames = shapes["backbone.blocks.0.attn.rel_pos_t"][0] + 1
     args: dict[str, Any] = {}
     kernel = shapes.get("backbone.blocks.0.attn.pool_k.weight", (0, 0, 3))[2]
@@ -80,7 +80,11 @@ def read_vit(shapes: Mapping[str, Shape]) -> Structure:
         UserError: blocks or channels are those of no ViT that avadet has.
     """
     classes, depth = _classes(shapes), _depth(shapes)
-    tokens, width = shapes.get("backbone.positions", (1, 0, 0))[1:]
+    if "backbone.positions" not in shapes:
+        patch = list(shapes.get("backbone.patch.weight", ()))
+        raise UserError(f"its patch embedding {patch} is that of no ViT that avadet has")
+    positions = shapes["backbone.positions"]
+    tokens, width = positions[1], positions[2]
     name = _VIT.get((depth, width))
     if name is None:
         raise UserError(f"a ViT of {depth} blocks and {width} channels is none that avadet has")

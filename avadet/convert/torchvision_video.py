@@ -37,7 +37,7 @@ def _table(sort: str) -> Table:
 def _is_torchvision_resnet(state: Mapping[str, Tensor]) -> bool:
     """Tells torchvision's R(2+1)D-18 from VMZ's, whose middle layers are wider."""
     wide = state.get("layer2.0.conv2.0.0.weight")
-    return wide is None or wide.shape[0] == 230
+    return wide is None or wide.shape[:1] == (230,)
 
 
 LAYOUTS = (

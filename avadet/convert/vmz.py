@@ -31,7 +31,7 @@ LAYOUTS = (
         Table(_COMMON + _IP),
         (*_MARKS, r"layer1\.0\.conv2\.0\.2\.weight"),
         task="classification",
-        applies=lambda state: state["layer1.0.conv2.0.2.weight"].shape[1] == 1,
+        applies=lambda state: state["layer1.0.conv2.0.2.weight"].shape[1:2] == (1,),
     ),
     Layout(
         "vmz",
@@ -39,6 +39,6 @@ LAYOUTS = (
         Table(_COMMON + _IR),
         (*_MARKS, r"layer1\.0\.conv2\.0\.weight"),
         task="classification",
-        applies=lambda state: state["layer1.0.conv2.0.weight"].shape[1] == 1,
+        applies=lambda state: state["layer1.0.conv2.0.weight"].shape[1:2] == (1,),
     ),
 )

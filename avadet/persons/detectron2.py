@@ -306,7 +306,9 @@ def _from_library_file(
     settings: dict[str, Any] = {
         "MODEL__DEVICE": _device(device),
         "MODEL__WEIGHTS": "",
-        "MODEL__ROI_HEADS__NUM_CLASSES": len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        "MODEL__ROI_HEADS__NUM_CLASSES": tables.foreground_classes(
+            state.get("roi_heads.box_predictor.cls_score.bias"), str(path)
+        ),
         # A person detector draws boxes only.
         "MODEL__KEYPOINT_ON": False,
         "MODEL__MASK_ON": False,

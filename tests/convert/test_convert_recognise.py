@@ -359,3 +359,23 @@ def test_absurd_block_numbers_are_no_blocks(tiny: Path, number: str) -> None:
     _rewrite(tiny, add)
     with pytest.raises(UserError, match=r"block 4 of res3 is missing|have no place"):
         load_model(tiny)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("head.projection.weight", ()),
+        ("head.projection.weight", (5,)),
+        ("s1.pathway0_stem.conv.weight", ()),
+        ("s1_fuse.conv_f2s.weight", (64,)),
+        ("s4.pathway0_res0.branch2.b.weight", (1,)),
+    ],
+)
+def test_tensors_with_too_few_axes_are_named(tiny: Path, key: str, shape: tuple[int, ...]) -> None:
+    def flatten(content: dict[str, Any]) -> None:
+        content["model_state"][key] = torch.ones(shape)
+
+    _rewrite(tiny, flatten)
+    with pytest.raises(UserError, match=re.escape(f"{key} ")) as caught:
+        load_model(tiny)
+    assert str(list(shape)) in str(caught.value)

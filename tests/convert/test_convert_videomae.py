@@ -57,6 +57,18 @@ def test_hugging_face(tmp_path: Path, original: dict[str, Tensor]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), old.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("shape", [(384, 3, 2, 1, 1), (100_000, 3, 2, 16, 16), (384, 3, 2, 0, 0)])
+def test_positions_are_made_for_known_networks_only(
+    original: dict[str, Tensor], shape: tuple[int, ...]
+) -> None:
+    state = classifier(original) | {"patch_embed.proj.weight": torch.zeros(()).expand(shape)}
+    layout = recognise.find_layout(state, Path("x.pth"))
+    renamed = layout.table.read(state)
+    assert "backbone.positions" not in renamed.tensors
+    with pytest.raises(UserError, match="is that of no ViT"):
+        read_vit(renamed.shapes)
+
+
 def test_the_original_is_the_same_network(tmp_path: Path, original: dict[str, Tensor]) -> None:
     """DeepSpeed's container, with the settings that fine-tuning leaves in it."""
     path = tmp_path / "checkpoint.pth"

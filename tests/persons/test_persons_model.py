@@ -207,6 +207,10 @@ def test_tensors_without_a_rule_are_an_error() -> None:
         tables.convert({"model": dict.fromkeys(base, "hello")})
     with pytest.raises(UserError, match="a tensor is called 5"):
         tables.convert({"model": {**base, 5: np.zeros(1)}})
+    flat = {f"backbone.bottom_up.res4.{n}.conv1.weight": np.zeros(1) for n in range(6)}
+    flat |= {f"backbone.bottom_up.res2.0.conv{n}.weight": np.zeros(1) for n in (2, 3)}
+    with pytest.raises(UserError, match=r"res2\.0\.conv2 has the shape \[1\]"):
+        tables.convert({"model": base | flat})
 
 
 @pytest.mark.slow
