@@ -137,7 +137,7 @@ def foreground_classes(bias: Any, source: str = "checkpoint") -> int:
     Raises:
         UserError: it is missing or no list of two or more.
     """
-    shape = getattr(bias, "shape", ())
+    shape = tuple(getattr(bias, "shape", ()))
     if len(shape) != 1 or shape[0] < 2:
         raise UserError(
             f"{source}: roi_heads.box_predictor.cls_score.bias is missing or no list of two or "
@@ -202,7 +202,7 @@ def architecture(state: Mapping[str, Tensor], source: str = "checkpoint") -> str
         raise UserError(f"{source}: a backbone with {blocks} blocks in res4 is not supported")
     if first.ndim != 4 or not first.shape[1]:
         raise UserError(
-            f"{source}: res2.0.conv2 has the shape {list(first.shape)}, which no 3x3 convolution has"
+            f"{source}: res2.0.conv2 has the shape {list(first.shape)}, unlike any 3x3 convolution"
         )
     groups = first.shape[0] // first.shape[1]
     if "pyramid.lateral.5.weight" in state:

@@ -81,8 +81,8 @@ def read_vit(shapes: Mapping[str, Shape]) -> Structure:
     """
     classes, depth = _classes(shapes), _depth(shapes)
     if "backbone.positions" not in shapes:
-        patch = list(shapes.get("backbone.patch.weight", ()))
-        raise UserError(f"its patch embedding {patch} is that of no ViT that avadet has")
+        embedding = list(shapes.get("backbone.patch.weight", ()))
+        raise UserError(f"its patch embedding {embedding} is that of no ViT that avadet has")
     positions = shapes["backbone.positions"]
     tokens, width = positions[1], positions[2]
     name = _VIT.get((depth, width))
