@@ -123,9 +123,10 @@ def score_rows(
     gt_frame, gt_label = gt_frame_all[gt_rows], gt_label_all[gt_rows]
     gt_boxes = groundtruth.boxes(gt_rows)
     if protocol.single_precision:
-        boxes = boxes.astype(np.float32)
-        gt_boxes = gt_boxes.astype(np.float32)
-        score = score.astype(np.float32)
+        with np.errstate(over="ignore"):  # 1e308 is infinite there
+            boxes = boxes.astype(np.float32)
+            gt_boxes = gt_boxes.astype(np.float32)
+            score = score.astype(np.float32)
     gt_cells = cells(gt_frame, gt_label, len(class_ids))
     det_cells = cells(frame, label, len(class_ids))
     _refuse_inverted_groundtruth(groundtruth, gt_rows, gt_boxes, gt_cells, det_cells)

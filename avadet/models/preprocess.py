@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -58,15 +59,20 @@ class Preprocessing:
                 f"crop of {self.test_short_side}"
             )
         for name in ("mean", "std"):
-            values = tuple(float(value) for value in getattr(self, name))
-            if len(values) != 3 or (name == "std" and min(values) <= 0):
-                raise UserError(f"preprocessing.{name}: {values} must be three numbers, std > 0")
+            given = getattr(self, name)
+            try:
+                values = tuple(float(value) for value in given)
+            except (OverflowError, TypeError, ValueError):
+                values = ()
+            odd = len(values) != 3 or not all(map(math.isfinite, values))
+            if odd or (name == "std" and min(values) <= 0):
+                raise UserError(f"preprocessing.{name}: {given!r} must be three numbers, std > 0")
             object.__setattr__(self, name, values)
         if self.channel_order not in CHANNEL_ORDERS:
             raise UserError(
                 f"preprocessing.channel_order: '{self.channel_order}' is not rgb or bgr"
             )
-        if self.fps <= 0:
+        if not 0 < self.fps < math.inf:
             raise UserError(f"preprocessing.fps: {self.fps} must be positive")
         if self.modality not in MODALITIES:
             raise UserError(f"preprocessing.modality: '{self.modality}' is not rgb or flow")
