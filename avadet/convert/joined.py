@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avadet.convert.rules import Renamed, Table, misshapen
+from avadet.convert.rules import Renamed, Table
+from avadet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,12 @@ class JoinedTable(Table):
                 try:
                     joined[stem + whole] = torch.cat(tensors)
                 except RuntimeError as error:
-                    raise misshapen(stem + first, like.shape) from error
+                    shown = ", ".join(
+                        f"{stem}{part} {list(tensor.shape)}"
+                        for part, tensor in zip(parts, tensors, strict=True)
+                        if part is not None
+                    )
+                    raise UserError(f"these tensors do not join to one: {shown}") from error
         return super().read(joined)
 
     def write(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
-from avadet.convert.rules import Table
+from avadet.convert.rules import Renamed, Table
+from avadet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,17 @@ class Layout:
     not_marks: tuple[str, ...] = ()
     applies: Callable[[Mapping[str, Tensor]], bool] | None = None
     task: str | None = None
+
+    def read(self, state: Mapping[str, Tensor], path: Path) -> Renamed:
+        """The file's tensors under our names, see ``Table.read``.
+
+        Raises:
+            UserError: a tensor's shape does not go with its name; names the file.
+        """
+        try:
+            return self.table.read(state)
+        except UserError as error:
+            raise UserError(f"{path}: named as {self.source} does, but {error}") from error
 
     def recognises(self, state: Mapping[str, Tensor]) -> bool:
         """Whether a state dict is named this way."""

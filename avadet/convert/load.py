@@ -121,10 +121,7 @@ def read_backbone(path_or_name: str | os.PathLike[str]) -> dict[str, Tensor] | N
     layout = backbone_layout(state)
     if layout is None:
         return None
-    try:
-        renamed = layout.table.read(state)
-    except UserError as error:
-        raise UserError(f"{path}: named as {layout.source} does, but {error}") from error
+    renamed = layout.read(state, path)
     if renamed.unclaimed:
         raise UserError(
             f"{path}: read as a backbone of {layout.source}, but these tensors have no place:\n"

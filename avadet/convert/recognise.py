@@ -102,13 +102,11 @@ def recognise(
     content, kind = read_checkpoint(path)
     state, settings = unwrap(content, path)
     layout = find_layout(state, path)
-    unclaimed: list[str] = []
+    renamed = layout.read(state, path)
     try:
-        renamed = layout.table.read(state)
-        unclaimed = renamed.unclaimed
         structure = read_family(layout.family, renamed.shapes)
     except UserError as error:
-        detail = f"\nalso not understood:\n{listing(unclaimed)}" * bool(unclaimed)
+        detail = f"\nalso not understood:\n{listing(renamed.unclaimed)}" * bool(renamed.unclaimed)
         raise UserError(f"{path}: named as {layout.source} does, but {error}{detail}") from error
     description, assumed = _describe(path, layout, structure, settings, arch, published)
     description.refuse_code(str(path))
@@ -308,6 +306,11 @@ def _from_settings(
         raise UserError(
             f"{path}: the settings inside the file make no sense ({error}); say with --arch which "
             "architecture it was made from"
+        ) from error
+    except UserError as error:
+        raise UserError(
+            f"{path}: by the settings inside the file: {error}; if it was trained with others, say "
+            "with --arch which architecture it was made from"
         ) from error
     return None
 

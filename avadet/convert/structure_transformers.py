@@ -24,6 +24,7 @@ _MVIT: dict[tuple[int, int, tuple[int, ...], int], tuple[str, int, int]] = {
 # (blocks, channels) -> registered name.
 _VIT = {(12, 384): "vit_s", (12, 768): "vit_b", (24, 1024): "vit_l", (32, 1280): "vit_h"}
 _VIT[40, 1408] = "vit_g"
+_G_PATCH = 14
 
 
 def _depth(shapes: Mapping[str, Shape]) -> int:
@@ -60,7 +61,10 @@ def read_mvit(shapes: Mapping[str, Shape]) -> Structure:
         cells = shapes.get("backbone.position_space", (1, 0, 0))[1]
         frames = 2 * shapes.get("backbone.position_time", (1, 0, 0))[1]
     else:
-        cells = ((shapes.get("backbone.blocks.0.attn.rel_pos_h", (0,))[0] + 1) // 2) ** 2
+        height = shapes.get("backbone.blocks.0.attn.rel_pos_h")
+        if height is None:
+            raise UserError("the relative positions of its first block are incomplete")
+        cells = ((height[0] + 1) // 2) ** 2
         frames = shapes["backbone.blocks.0.attn.rel_pos_t"][0] + 1
     args: dict[str, Any] = {}
     kernel = shapes.get("backbone.blocks.0.attn.pool_k.weight", (0, 0, 3))[2]
@@ -71,6 +75,12 @@ def read_mvit(shapes: Mapping[str, Shape]) -> Structure:
     if (crop := 4 * math.isqrt(cells)) != usual_crop:
         args["crop"] = crop
     return Structure(backbone=name, num_classes=classes, args=args)
+
+
+def is_vit_patch(shape: Shape) -> bool:
+    """Whether a patch embedding (width, 3, frames, side, side) is of a size that avadet has."""
+    widths = {width for _, width in _VIT}
+    return len(shape) == 5 and shape[0] in widths and shape[-1] in (PATCH, _G_PATCH)
 
 
 def read_vit(shapes: Mapping[str, Shape]) -> Structure:
@@ -89,7 +99,7 @@ def read_vit(shapes: Mapping[str, Shape]) -> Structure:
     if name is None:
         raise UserError(f"a ViT of {depth} blocks and {width} channels is none that avadet has")
     patch = shapes.get("backbone.patch.weight", (0,) * 5)[-1]
-    if patch != (14 if name == "vit_g" else PATCH):
+    if patch != (_G_PATCH if name == "vit_g" else PATCH):
         raise UserError(f"its tokens have {patch} pixels, which no {name} of avadet has")
     frames, rest = divmod(tokens, (224 // patch) ** 2)
     if rest:

@@ -59,21 +59,17 @@ class Preprocessing:
                 f"crop of {self.test_short_side}"
             )
         for name in ("mean", "std"):
-            given = getattr(self, name)
-            try:
-                values = tuple(float(value) for value in given)
-            except (OverflowError, TypeError, ValueError):
-                values = ()
+            values = tuple(float(value) for value in getattr(self, name))
             odd = len(values) != 3 or not all(map(math.isfinite, values))
             if odd or (name == "std" and min(values) <= 0):
-                raise UserError(f"preprocessing.{name}: {given!r} must be three numbers, std > 0")
+                raise UserError(f"preprocessing.{name}: {values} must be three numbers, std > 0")
             object.__setattr__(self, name, values)
         if self.channel_order not in CHANNEL_ORDERS:
             raise UserError(
                 f"preprocessing.channel_order: '{self.channel_order}' is not rgb or bgr"
             )
         if not 0 < self.fps < math.inf:
-            raise UserError(f"preprocessing.fps: {self.fps} must be positive")
+            raise UserError(f"preprocessing.fps: {self.fps} must be a positive number")
         if self.modality not in MODALITIES:
             raise UserError(f"preprocessing.modality: '{self.modality}' is not rgb or flow")
         if self.modality == "flow" and self.channel_order != "rgb":
@@ -107,7 +103,7 @@ class Preprocessing:
             raise UserError(f"preprocessing: unknown keys {sorted(unknown)}")
         try:
             return cls(**values)
-        except TypeError as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise UserError(f"preprocessing: {error}") from error
 
 

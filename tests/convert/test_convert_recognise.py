@@ -130,6 +130,16 @@ def test_settings_that_make_no_sense_are_an_error_that_names_the_way_out(
         load_model(tiny)
 
 
+def test_settings_beyond_what_there_is_name_the_file(tiny: Path) -> None:
+    def change(content: dict) -> None:
+        content["cfg"] = re.sub(r"(?m)^  NUM_FRAMES: .*$", "  NUM_FRAMES: 0", content["cfg"])
+
+    _rewrite(tiny, change)
+    words = rf"{re.escape(str(tiny))}: by the settings inside the file: .*num_frames: 0 .*--arch"
+    with pytest.raises(UserError, match=words):
+        load_model(tiny)
+
+
 def test_a_wrong_switch_never_passes_for_the_right_network(tiny: Path) -> None:
     """The config says R50 of other blocks than the file holds."""
 

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 
+from avadet.convert.joined import JoinedTable
 from avadet.convert.recognise import LAYOUTS
 from avadet.convert.rules import AFFINE, NORM, Adapter, Rule, Table, fit, listing
 from avadet.errors import UserError
@@ -111,6 +112,18 @@ def test_trailing_ones_of_shapes_are_taken_as_they_come() -> None:
     assert not problems
     _, problems = fit(table.read({"w": torch.ones(2, 3)}), {"w": torch.zeros(3, 2)})
     assert problems
+
+
+def test_parts_that_do_not_join_are_all_named() -> None:
+    table = JoinedTable((), parts=((".q", ".k"),), whole=(".qk",))
+    with pytest.raises(UserError, match=re.escape("x.q [2, 3], x.k [2, 4]")):
+        table.read({"x.q": torch.ones(2, 3), "x.k": torch.ones(2, 4)})
+
+
+def test_values_that_cannot_be_adapted_name_their_tensor() -> None:
+    table = Table((Rule("a", "b", adapter=Adapter("rows", lambda t: t[1:], lambda t: t)),))
+    with pytest.raises(UserError, match=re.escape("a has the shape []")):
+        table.read({"a": torch.ones(())})
 
 
 def test_long_listings_are_folded_without_losing_a_name() -> None:
